@@ -1,0 +1,158 @@
+//! Generators. A backend turns a prompt into events; what it speaks with its upstream is its own affair.
+//!
+//! One file a kind: `mock` says what it is told, `openai` asks any Chat Completions server. The kinds that speak HTTP share
+//! one driver, `http`. A backend keeps no clock but the connect clock: the generation that reads it does.
+
+pub mod http;
+pub mod mock;
+pub mod openai;
+
+use std::{borrow::Cow, time::Duration};
+
+use futures_util::stream::BoxStream;
+use serde::Deserialize;
+
+use crate::{
+    event::{Event, Failure},
+    prompt::Prompt,
+};
+
+/// What a backend gives: the answer's events in order, then nothing more; or an error, and nothing after it.
+///
+/// The first event is an [`Event::Attempt`], given as soon as the upstream has taken the prompt. An end without an error says
+/// that the answer is whole. Dropping the stream cancels the upstream call.
+pub type Events = BoxStream<'static, Result<Event<'static>, BackendError>>;
+
+/// A generator.
+pub trait Backend: Send + Sync + 'static {
+    /// Begins an answer. `model` is the upstream's own name for the model. Nothing happens before the stream is polled.
+    fn generate(&self, prompt: &Prompt, model: &str) -> Events;
+
+    /// How long to wait for what.
+    fn clocks(&self) -> &Clocks;
+
+    /// The models it can be asked for, where it knows them by itself.
+    fn models(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// The five clocks of a backend.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Clocks {
+    /// Until the connection stands.
+    #[serde(with = "crate::duration")]
+    pub connect: Duration,
+    /// Until the response's head.
+    #[serde(with = "crate::duration")]
+    pub head: Duration,
+    /// Until the first content.
+    #[serde(with = "crate::duration")]
+    pub first: Duration,
+    /// Between two pieces of content. An upstream that sends heartbeats meanwhile has five times as long.
+    #[serde(with = "crate::duration")]
+    pub silence: Duration,
+    /// For the whole answer.
+    #[serde(with = "crate::duration")]
+    pub total: Duration,
+}
+
+/// Reasoning models are slow and healthy, so the defaults are patient.
+impl Default for Clocks {
+    fn default() -> Self {
+        let minutes = |n: u64| Duration::from_secs(n * 60);
+        Self {
+            connect: Duration::from_secs(5),
+            head: minutes(5),
+            first: minutes(10),
+            silence: minutes(2),
+            total: minutes(60),
+        }
+    }
+}
+
+/// Why a backend could not go on. Its text reaches the reader, so it holds no credential.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("{message}")]
+pub struct BackendError {
+    /// What kind of failure; its `code` is stable.
+    pub kind: ErrorKind,
+    /// What failed, and what can be done.
+    pub message: String,
+    /// The upstream's HTTP status.
+    pub status: Option<u16>,
+    /// The upstream's own code or type.
+    pub r#type: Option<String>,
+    /// When the upstream asks to be tried again.
+    pub retry_after: Option<Duration>,
+}
+
+/// What kind of failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// No connection.
+    Unreachable,
+    /// An HTTP status other than success.
+    Refused,
+    /// An error in the middle of the answer.
+    Failed,
+    /// The answer ended without its terminal mark, or the connection broke.
+    Truncated,
+    /// Not the protocol it should speak.
+    Malformed,
+    /// One of the clocks ran out.
+    Timeout,
+    /// The prompt cannot be put to this backend.
+    Unfit,
+}
+
+impl ErrorKind {
+    /// The stable code that readers see.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Unreachable => "upstream_unreachable",
+            Self::Refused => "upstream_refused",
+            Self::Failed => "upstream_failed",
+            Self::Truncated => "upstream_truncated",
+            Self::Malformed => "upstream_malformed",
+            Self::Timeout => "upstream_timeout",
+            Self::Unfit => "unfit_prompt",
+        }
+    }
+}
+
+impl BackendError {
+    /// A failure with nothing more known of it.
+    #[must_use]
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), status: None, r#type: None, retry_after: None }
+    }
+
+    /// Whether the same prompt may well succeed later.
+    #[must_use]
+    pub fn retryable(&self) -> bool {
+        match self.kind {
+            ErrorKind::Unfit => false,
+            ErrorKind::Refused | ErrorKind::Failed => {
+                self.status.is_none_or(|status| matches!(status, 408 | 409 | 429 | 500..))
+            }
+            ErrorKind::Unreachable | ErrorKind::Truncated | ErrorKind::Malformed | ErrorKind::Timeout => true,
+        }
+    }
+}
+
+/// As the terminal record tells it.
+impl From<BackendError> for Failure {
+    fn from(error: BackendError) -> Self {
+        Self {
+            code: Cow::Borrowed(error.kind.code()),
+            retryable: error.retryable(),
+            r#type: error.r#type,
+            message: error.message,
+            upstream_status: error.status,
+            retry_after: error.retry_after.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! What a client asks, whatever protocol it spoke.
+//!
+//! The common form is what any upstream can be asked; `body` is the client's own request as it came, for an upstream that
+//! speaks the same protocol. A prompt is stored with its stream, so it can be written and read back. It never reaches a log line.
+
+use std::{borrow::Cow, fmt, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::Json;
+
+/// See the module.
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Prompt {
+    /// The protocol the client spoke: `native`, `chat`, …
+    pub protocol: Cow<'static, str>,
+    /// The model's name as it was asked for, or the default's.
+    pub model: String,
+    /// What the model is told before the messages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
+    /// The conversation, oldest first.
+    pub messages: Vec<Message>,
+    /// How to answer.
+    #[serde(default)]
+    pub params: Params,
+    /// Free JSON for the backend itself, such as the mock's faults.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend_options: Option<Json>,
+    /// The client's labels, given back in the state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Json>,
+    /// What to do when the last reader leaves.
+    #[serde(default)]
+    pub on_disconnect: OnDisconnect,
+    /// The client's body as it came, where it was JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<Json>,
+}
+
+/// A prompt's `Debug` shows its shape and none of its words.
+impl fmt::Debug for Prompt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Prompt")
+            .field("protocol", &self.protocol)
+            .field("model", &self.model)
+            .field("messages", &self.messages.len())
+            .field("on_disconnect", &self.on_disconnect)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How to answer. An absent parameter is the upstream's own default.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Params {
+    /// At most this many tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_tokens: Option<u64>,
+    /// 0 is the likeliest word each time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f64>,
+    /// Nucleus sampling.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top_p: Option<f64>,
+    /// Texts at which the model stops.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stop: Vec<String>,
+    /// For the same answer twice, where the upstream can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<i64>,
+    /// Tools the model may call, in the shape of Chat Completions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tools: Option<Json>,
+    /// Which of them it must or must not call, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_choice: Option<Json>,
+    /// The form of the answer, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_format: Option<Json>,
+}
+
+/// One turn of the conversation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Message {
+    /// Who speaks.
+    pub role: Role,
+    /// What is said; absent where there are only tool calls.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<Content>,
+    /// Who exactly, where several share a role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The calls an assistant made, in the shape of Chat Completions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_calls: Option<Json>,
+    /// Of a tool's result: which call it answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_call_id: Option<String>,
+}
+
+impl Message {
+    /// A message of text.
+    #[must_use]
+    pub fn text(role: Role, text: impl Into<String>) -> Self {
+        Self { role, content: Some(Content::Text(text.into())), name: None, tool_calls: None, tool_call_id: None }
+    }
+}
+
+/// Who speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// The application.
+    System,
+    /// The application, in the newer word.
+    Developer,
+    /// The person.
+    User,
+    /// The model.
+    Assistant,
+    /// A tool's result.
+    Tool,
+}
+
+/// What is said.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Content {
+    /// Words.
+    Text(String),
+    /// Words, images, sound, files: parts in the shape of Chat Completions.
+    Parts(Vec<serde_json::Value>),
+}
+
+impl Content {
+    /// The words in it, one after the other.
+    #[must_use]
+    pub fn words(&self) -> Cow<'_, str> {
+        match self {
+            Self::Text(text) => Cow::Borrowed(text),
+            Self::Parts(parts) => {
+                Cow::Owned(parts.iter().filter_map(|part| part.get("text")?.as_str()).collect::<Vec<_>>().join("\n"))
+            }
+        }
+    }
+}
+
+/// What to do when the last reader leaves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnDisconnect {
+    /// The answer goes on.
+    #[default]
+    Continue,
+    /// The generation is cancelled. Armed when the first reader comes.
+    Cancel,
+    /// The generation is cancelled if nobody reads for this long. Armed from the beginning.
+    CancelAfter(#[serde(with = "crate::duration")] Duration),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn on_disconnect_has_three_forms() {
+        let read = |json| serde_json::from_str::<OnDisconnect>(json);
+        assert_eq!(read(r#""continue""#).expect("form"), OnDisconnect::Continue);
+        assert_eq!(read(r#""cancel""#).expect("form"), OnDisconnect::Cancel);
+        let grace = OnDisconnect::CancelAfter(Duration::from_secs(30));
+        assert_eq!(read(r#"{"cancel_after":"30s"}"#).expect("form"), grace);
+        assert_eq!(serde_json::to_string(&grace).expect("json"), r#"{"cancel_after":"30s"}"#);
+        let error = read(r#"{"cancel_after":"soon"}"#).expect_err("not a duration").to_string();
+        assert!(error.contains("write \"30s\""), "{error}");
+    }
+
+    #[test]
+    fn debug_shows_none_of_the_words() {
+        let prompt = Prompt { messages: vec![Message::text(Role::User, "secret words")], ..Prompt::default() };
+        assert!(!format!("{prompt:?}").contains("secret"));
+    }
+}

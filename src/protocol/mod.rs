@@ -1,0 +1,71 @@
+//! Wire languages. One file a protocol, with both directions in it: what a client of it sends and gets, what an upstream of it
+//! takes and says. Pure: no input or output, no clock, no connection.
+//!
+//! [`Decode`] turns an upstream's frames into events; [`Encode`] turns records into a client's frames. They mirror each other,
+//! and between them stands the log, so no protocol knows another.
+
+pub mod chat;
+pub mod native;
+
+use bytes::BytesMut;
+
+use crate::{
+    event::Event,
+    id::Cursor,
+    record::{Head, Record},
+};
+
+/// Turns the frames of one upstream answer into events. One value a response.
+pub trait Decode: Send {
+    /// Takes one frame: the event's name (`message` where it has none) and its data. Pushes what it means to `events`.
+    ///
+    /// # Errors
+    /// When the upstream reports an error in-band, or the frame cannot be understood at all. Unknown names and members are
+    /// not errors.
+    fn frame(&mut self, name: &str, data: &str, events: &mut Vec<Event<'static>>) -> Result<(), DecodeError>;
+
+    /// The upstream closed its body.
+    ///
+    /// # Errors
+    /// [`DecodeError::Truncated`] when the answer's terminal mark never came.
+    fn finish(&mut self, events: &mut Vec<Event<'static>>) -> Result<(), DecodeError>;
+
+    /// Whether the terminal mark was seen: nothing that follows matters, and the connection may be let go.
+    fn done(&self) -> bool;
+}
+
+/// Why an upstream's answer could not be decoded to its end.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum DecodeError {
+    /// The upstream said so itself, in the middle of the answer.
+    #[error("{message}")]
+    Upstream {
+        /// Its words.
+        message: String,
+        /// Its code or type.
+        code: Option<String>,
+        /// The HTTP status that its code stands for.
+        status: Option<u16>,
+    },
+    /// It ended without its terminal mark.
+    #[error("the upstream's answer ended without its terminal mark")]
+    Truncated,
+    /// Not the protocol.
+    #[error("{0}")]
+    Malformed(String),
+}
+
+/// Turns the records of a log into frames for one client. A pure function of the log: the same records give the same bytes,
+/// on the first connection and on the tenth.
+///
+/// A reader that starts in the middle lets the encoder [`skip`](Encode::skip) what came before, so that it knows what it must.
+pub trait Encode: Send {
+    /// Takes in a record that the client has already seen. Only the header is there: a replay parses no JSON.
+    fn skip(&mut self, head: &Head);
+
+    /// Appends the frames of a record, if it has any in this protocol. Of several frames only the last one carries the id.
+    fn encode(&mut self, cursor: Cursor, record: &Record<'_>, out: &mut BytesMut);
+
+    /// Whether a reader that starts in the middle needs the records before (false where each frame stands for itself).
+    const FOLDS: bool;
+}
