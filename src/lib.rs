@@ -12,3 +12,5 @@ pub mod record;
 
 pub mod backend;
 pub mod protocol;
+pub mod store;
+pub mod stream;
