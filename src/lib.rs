@@ -1,1 +1,3 @@
 //! lastword
+
+pub mod wire;
