@@ -207,6 +207,13 @@ fn event(name: &str, data: &str) -> (String, String) {
 }
 
 #[test]
+fn a_bom_is_skipped_at_the_start_and_nowhere_else() {
+    let stream = "\u{feff}data: a\n\n\u{feff}data: b\n\n\u{feff}\ndata: c\n\n";
+    let expected = [event("message", "a"), event("message", "c")];
+    assert_eq!(events(Parser::new(LIMIT), stream.as_bytes()), expected);
+}
+
+#[test]
 fn an_error_field_is_an_event_only_when_asked_for() {
     let bytes = b"error: {\"code\":500}\n\ndata: x\n\n";
     assert_eq!(events(Parser::new(LIMIT), bytes), [event("message", "x")]);
