@@ -10,7 +10,14 @@ pub mod near;
 pub mod prompt;
 pub mod record;
 
-pub mod backend;
-pub mod protocol;
 pub mod store;
 pub mod stream;
+
+pub mod protocol;
+pub mod wire;
+
+pub mod backend;
+pub mod gateway;
+pub mod generation;
+
+pub mod api;
