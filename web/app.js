@@ -13,7 +13,7 @@ const wire = new Wire($('wire'));
 let reader = null;
 let shown = null; // of the stream on the page: { id, status, model, firstToken, usage, askedAt }
 
-// ── asking ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+// -- asking --
 
 async function ask() {
   if ($('send').disabled) return;
@@ -37,6 +37,7 @@ async function ask() {
     const stream = await api.create(request);
     history.pushState(null, '', `#${stream.id}`);
     follow(stream.id, { url: stream.events_url, model: stream.model, askedAt });
+    $('talk').scrollIntoView({ block: 'nearest' });
   } catch (e) {
     problem(e.words ?? String(e), e.field);
   } finally {
@@ -56,7 +57,7 @@ function problem(words, field = '') {
   input.focus();
 }
 
-// ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+// -- reading --
 
 /** Shows a stream from its beginning. */
 function follow(id, { url = api.eventsPath(id), model, askedAt } = {}) {
@@ -64,7 +65,9 @@ function follow(id, { url = api.eventsPath(id), model, askedAt } = {}) {
   const mine = shown = { id, model, askedAt, status: 'running' };
   answer.clear();
   wire.clear();
-  note('');
+  follows = true;
+  $('trouble').textContent = $('proof').textContent = '';
+  document.body.dataset.status = mine.status;
   reader = new Reader(id, url, {
     event: (event) => take(event),
     reset: ({ after, reason, raw }) => {
@@ -109,10 +112,10 @@ function connection(name, detail) {
   else if (name === 'live') {
     const again = detail.after !== null;
     say(again ? `Live, resumed after id ${detail.after}` : 'Live');
-    if (again) wire.mark(`resumed after id ${detail.after}: the next event is the one that would have come`);
+    if (again) wire.mark(`resumed after id ${detail.after}`);
   } else if (name === 'cut') {
     say(`Cut${at}, back in ${detail.seconds} s`);
-    wire.mark(`cut${at}: the server is not told, the answer goes on without us`);
+    wire.mark(`cut${at}; the server was not told`);
   } else if (name === 'reconnecting') {
     say(`Reconnecting${at}`);
     if (was === 'live') wire.mark(`connection lost${at}`);
@@ -126,39 +129,33 @@ function connection(name, detail) {
 function stuck(word, why) {
   shown.status = word.toLowerCase();
   say(word);
-  note(why, true);
+  $('trouble').textContent = why;
 }
 
 function ended({ status, reason, usage, error }) {
   shown.status = status === 'completed' && reason && reason !== 'stop' ? `${status} (${reason})` : status;
   shown.usage = usage;
+  document.body.dataset.status = status;
   say(ENDINGS[status] ?? status);
-  if (error) note(`${error.message ?? error.code}${error.retryable ? ' Asking again may help.' : ''}`, true);
-  compare(shown, error);
+  if (error) $('trouble').textContent = `${error.message ?? error.code}${error.retryable ? ' Asking again may help.' : ''}`;
+  compare(shown);
 }
 
 /** The proof: what was put together here, over any number of connections, is what the gateway recorded. */
-async function compare(mine, error) {
+async function compare(mine) {
   let state;
   try { state = await api.state(mine.id); } catch { return; }
   if (mine !== shown) return;
   learn(state);
   if (typeof state.text !== 'string') return;
-  const same = state.text === answer.text;
-  const size = `${answer.text.length.toLocaleString('en')} characters`;
-  const words = same ? `Identical to the recorded answer: ${size}.`
-    : `This differs from the recorded answer (${size} here, ${state.text.length.toLocaleString('en')} there).`;
-  note(error ? `${$('note').textContent} ${words}` : words, Boolean(error) || !same);
+  const [here, there] = [answer.text, state.text].map((text) => text.length.toLocaleString('en'));
+  if (state.text === answer.text) $('proof').textContent = `Identical to the recorded answer: ${here} characters.`;
+  else $('trouble').textContent += ` This is not the recorded answer: ${here} characters here, ${there} there.`;
 }
 
-// ── showing ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+// -- showing --
 
 const say = (words) => { if ($('state').textContent !== words) $('state').textContent = words; };
-
-function note(words, bad = false) {
-  $('note').textContent = words;
-  $('note').classList.toggle('problem', bad);
-}
 
 let due = false;
 
@@ -208,7 +205,7 @@ function usage(counts) {
   return known.length ? known.map(([name, word]) => `${counts[name]} ${word}`).join(', ') : JSON.stringify(counts);
 }
 
-// ── what people do ──────────────────────────────────────────────────────────────────────────────────────────────────
+// -- what people do --
 
 $('ask').addEventListener('submit', (e) => {
   e.preventDefault();
@@ -228,7 +225,7 @@ $('stop').addEventListener('click', async () => {
   try {
     await api.cancel(mine.id);
   } catch (e) {
-    if (mine === shown) note(e.words ?? String(e), true);
+    if (mine === shown) $('trouble').textContent = e.words ?? String(e);
     mine.stopping = false;
     soon();
   }
@@ -254,7 +251,7 @@ $('answer').addEventListener('scroll', () => {
 addEventListener('online', () => document.body.dataset.state === 'reconnecting' && reader.open());
 addEventListener('pageshow', (e) => e.persisted && reader && document.body.dataset.state !== 'ended' && reader.open());
 
-// ── the beginning ───────────────────────────────────────────────────────────────────────────────────────────────────
+// -- the beginning --
 
 /** What was typed is still there after a reload; a browser that keeps nothing is fine too. */
 function remember() {
@@ -284,7 +281,7 @@ async function offer(chosen) {
 }
 
 function arrive() {
-  const id = decodeURIComponent(location.hash.slice(1));
+  const id = location.hash.slice(1);
   if (id && id !== shown?.id) follow(id);
 }
 
