@@ -149,8 +149,8 @@ async function compare(mine) {
   learn(state);
   if (typeof state.text !== 'string') return;
   const [here, there] = [answer.text, state.text].map((text) => text.length.toLocaleString('en'));
-  if (state.text === answer.text) $('proof').textContent = `Identical to the recorded answer: ${here} characters.`;
-  else $('trouble').textContent += ` This is not the recorded answer: ${here} characters here, ${there} there.`;
+  if (state.text === answer.text) $('proof').textContent = `Identical to the log: ${here} characters.`;
+  else $('trouble').textContent += ` This is not what the log has: ${here} characters here, ${there} there.`;
 }
 
 // -- showing --

@@ -64,7 +64,7 @@ const pieces = (page, n) => page.waitForFunction((n) => Number(document.getEleme
 /** Until the answer has ended and the page has compared it with the record. */
 async function ended(page) {
   await inState(page, 'ended');
-  await page.getByText(/^Identical to the recorded answer/).waitFor();
+  await page.getByText(/^Identical to the log/).waitFor();
 }
 
 async function recorded(page) {
