@@ -213,10 +213,22 @@ for (const viewport of [{ width: 390, height: 844 }, { width: 360, height: 640 }
     assert.equal(await overflow(), 0);
     await page.getByLabel('ids in the text').check();
     assert.equal(await overflow(), 0);
+    const tight = await page.locator('button').evaluateAll((all) => all.filter((b) => b.scrollWidth > b.clientWidth).length);
+    assert.equal(tight, 0, 'a button is narrower than its words');
     const wide = await page.locator('#answer').evaluate((box) => box.scrollWidth - box.clientWidth);
     assert.equal(wide, 0, 'the answer scrolls sideways');
   }, { viewport });
 }
+
+claim('a_long_model_name_fits_a_phone', async ({ context, open }) => {
+  const id = 'vendor/a-model-with-a-name-that-is-much-longer-than-a-phone-is-wide';
+  await context.route('**/v1/models', (route) => route.fulfill({ json: { object: 'list', data: [{ id }] } }));
+  const page = await open();
+  await page.getByLabel('Model').selectOption(id);
+  assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 360);
+  const send = await button(page, 'Send').boundingBox();
+  assert.ok(send.x + send.width <= 360, 'the send button is in view');
+}, { viewport: { width: 360, height: 640 } });
 
 claim('the_page_does_not_move_while_words_come', async ({ open }) => {
   const page = await open();
