@@ -22,13 +22,13 @@ use tracing::{error, info, warn};
 
 use crate::{
     event::Begin,
-    generation::{Attached, Budget, Generation, Live, Stop, Writer, fold},
+    generation::{Attached, Budget, Generation, Live, Stop, Writer},
     id::{Cursor, NodeId, Seen, StreamId},
     prompt::Prompt,
-    record::summary::Summary,
+    record::{Record, summary::Summary},
     route::{RouteError, Router, Target},
     store::{Claim, ClaimKey, ClaimKind, Created, LEASE, Meta, NewStream, Signal, Store, StoreError},
-    stream::Reader,
+    stream::{self, Reader},
     telemetry::Metrics,
 };
 
@@ -125,7 +125,7 @@ pub struct Attachment {
     /// What is known of the stream.
     pub stream: Stream,
     /// Where it begins.
-    pub from: From,
+    pub from: Place,
     /// The records from there on.
     pub reader: Reader,
     /// Its presence, if the stream runs here: dropping it is leaving.
@@ -134,7 +134,7 @@ pub struct Attachment {
 
 /// Where a reader begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum From {
+pub enum Place {
     /// Before the first record: it named no cursor.
     Start,
     /// Behind this record, as it asked.
@@ -230,8 +230,10 @@ impl Gateway {
         let target = self.router.resolve(asked)?;
         ask.prompt.model.clone_from(&target.model);
         target.backend.check(&ask.prompt).map_err(|unfit| StartError::Unfit(unfit.message))?;
-        if let Some(id) = self.started_before(&ask).await? {
-            return Ok(Started::Again(id));
+        if let Some((key, fingerprint)) = &ask.idempotency
+            && let Some(id) = self.find(&ask.owner, key, fingerprint).await?
+        {
+            return Ok(Started::Again(id)); // a repeated request needs no free slot
         }
         let slot = self.slots.clone().try_acquire_owned();
         let slot = slot.map_err(|_| StartError::Busy(self.limits.running_streams))?;
@@ -239,10 +241,12 @@ impl Gateway {
         self.tasks.spawn(async move { this.create(ask, target, slot).await }).await.unwrap_or(Err(StartError::Lost))
     }
 
-    /// The stream that this request's key holds already, so that a repeated request needs no free slot.
-    async fn started_before(&self, ask: &Ask) -> Result<Option<StreamId>, StartError> {
-        let Some((key, fingerprint)) = &ask.idempotency else { return Ok(None) };
-        let Some(id) = self.store.holder(&claim_key(&ask.owner, key)).await? else { return Ok(None) };
+    /// The stream that the same request has started before.
+    ///
+    /// # Errors
+    /// When the key was used with another body, or the store cannot be asked.
+    pub async fn find(&self, owner: &str, key: &str, fingerprint: &[u8]) -> Result<Option<StreamId>, StartError> {
+        let Some(id) = self.store.holder(&claim_key(owner, key)).await? else { return Ok(None) };
         match self.store.meta(id).await {
             Ok(meta) if meta.claims.iter().any(|claim| claim.fingerprint == fingerprint) => Ok(Some(id)),
             Ok(_) => Err(StartError::KeyReused(id)),
@@ -283,8 +287,8 @@ impl Gateway {
         match self.store.create(new).await? {
             Created::New => {}
             Created::Held(_) => {
-                let ask = Ask { owner, prompt, idempotency };
-                let id = self.started_before(&ask).await?;
+                let (key, fingerprint) = idempotency.ok_or(StartError::Lost)?;
+                let id = self.find(&owner, &key, &fingerprint).await?;
                 return id.map(Started::Again).ok_or(StartError::Lost);
             }
         }
@@ -318,22 +322,22 @@ impl Gateway {
         let stream = self.stream(owner, id).await?;
         // Looked up after the store: a stream that is neither closed there nor live here is written elsewhere, or by nobody.
         let live = self.live(id);
-        let (last, closed) = match &live {
-            Some(live) => (live.tail.head().last, live.tail.head().closed),
+        let (last, closed) = match live.as_ref().map(|live| live.tail.head()) {
+            Some(head) => (head.last, head.closed),
             None => (stream.meta.last, stream.meta.closed()),
         };
         let from = place(id, seen, last, closed, stream.meta.hole);
         let after = match from {
-            From::Start => Cursor::START,
-            From::Cursor(after) | From::Reset(Reset { after, .. }) => after,
-            From::Ended => last,
+            Place::Start => Cursor::START,
+            Place::Cursor(after) | Place::Reset(Reset { after, .. }) => after,
+            Place::Ended => last,
         };
         match from {
-            From::Reset(reset) => self.metrics.reset(reset.reason.as_str()),
-            From::Cursor(after) => self.metrics.resumed(last.0.saturating_sub(after.0)),
-            From::Start | From::Ended => {}
+            Place::Reset(reset) => self.metrics.reset(reset.reason.as_str()),
+            Place::Cursor(after) => self.metrics.resumed(last.0.saturating_sub(after.0)),
+            Place::Start | Place::Ended => {}
         }
-        let attached = live.clone().filter(|_| from != From::Ended).map(Attached::new);
+        let attached = live.clone().filter(|_| from != Place::Ended).map(Attached::new);
         let reader = Reader::new(id, self.store.clone(), live.map(|live| live.tail.clone()), after);
         Ok(Attachment { stream, from, reader, attached })
     }
@@ -350,15 +354,18 @@ impl Gateway {
         }
     }
 
-    /// All records of a stream so far.
+    /// Shows `each` the records of a stream up to `last`, in order, without waiting for more.
     ///
     /// # Errors
-    /// As of [`Gateway::stream`].
-    pub async fn log(&self, owner: &str, id: StreamId) -> Result<(Stream, Reader), StoreError> {
-        // One that runs is read up to where it stands now: its tail is not followed.
-        let stream = self.stream(owner, id).await?;
-        let reader = Reader::new(id, self.store.clone(), None, Cursor::START);
-        Ok((stream, reader))
+    /// When the store cannot be read.
+    pub async fn records(
+        &self,
+        id: StreamId,
+        last: Cursor,
+        mut each: impl FnMut(Cursor, &Record<'_>) + Send,
+    ) -> Result<(), StoreError> {
+        let shown = |cursor, record: &Record<'_>| if cursor <= last { each(cursor, record) };
+        stream::fold(self.store.as_ref(), id, last, shown).await
     }
 
     /// An owner's streams, newest first.
@@ -439,13 +446,16 @@ impl Gateway {
     async fn bury(&self, id: StreamId, stop: Stop) {
         let live = Arc::new(Live::new(id, crate::prompt::OnDisconnect::Continue));
         let done = async {
+            let begin = Stream::read(self.store.meta(id).await?)?.begin;
             let lease = self.store.lease(id, self.node).await?;
-            let summary = fold(self.store.as_ref(), id).await?;
+            let mut summary = Summary::default();
+            let fold = |cursor, record: &Record<'_>| summary.take_record(cursor, record);
+            stream::fold(self.store.as_ref(), id, lease.next.before(), fold).await?;
             let budget = Budget { bytes: u64::MAX, records: u64::MAX };
             let (store, metrics) = (self.store.clone(), self.metrics.clone());
             let mut writer = Writer::new(live, store, metrics, lease, budget, summary);
             let end = stop.end(writer.summary());
-            self.metrics.stream_ended(end.status, end.reason, "", "");
+            self.metrics.stream_ended(end.status, end.reason, &begin.protocol, &begin.backend);
             writer.end(end).await
         };
         match done.await {
@@ -529,12 +539,12 @@ impl Stream {
 }
 
 /// Where a reader that has seen `seen` begins in a log that stands at `last`.
-fn place(id: StreamId, seen: Option<Seen>, last: Cursor, closed: bool, hole: Option<(Cursor, Cursor)>) -> From {
+fn place(id: StreamId, seen: Option<Seen>, last: Cursor, closed: bool, hole: Option<(Cursor, Cursor)>) -> Place {
     // A reset lies before the end, so that the end is sent again.
     let newest = if closed { last.before() } else { last };
-    let reset = |reason, after: Cursor| From::Reset(Reset { reason, after: after.min(newest) });
+    let reset = |reason, after: Cursor| Place::Reset(Reset { reason, after: after.min(newest) });
     let cursor = match seen {
-        None => return From::Start,
+        None => return Place::Start,
         Some(Seen::Short(cursor)) => cursor,
         Some(Seen::Long(of, cursor)) if of == id => cursor,
         Some(Seen::Long(..) | Seen::Unreadable) => return reset(ResetReason::Unknown, Cursor::START),
@@ -542,8 +552,8 @@ fn place(id: StreamId, seen: Option<Seen>, last: Cursor, closed: bool, hole: Opt
     match hole {
         Some((before, behind)) if cursor > before && cursor < behind => reset(ResetReason::Unknown, before),
         _ if cursor > last => reset(ResetReason::Ahead, last),
-        _ if closed && cursor == last => From::Ended,
-        _ => From::Cursor(cursor),
+        _ if closed && cursor == last => Place::Ended,
+        _ => Place::Cursor(cursor),
     }
 }
 
@@ -564,18 +574,18 @@ mod tests {
     fn a_cursor_is_served_or_answered_with_a_reset_before_the_end() {
         let id = StreamId::new();
         let at = |seen, closed| place(id, seen, Cursor(9), closed, Some((Cursor(3), Cursor(6))));
-        let reset = |reason, after| From::Reset(Reset { reason, after: Cursor(after) });
+        let reset = |reason, after| Place::Reset(Reset { reason, after: Cursor(after) });
         use ResetReason::{Ahead, Unknown};
-        assert_eq!(at(None, false), From::Start);
-        assert_eq!(at(Some(Seen::Short(Cursor(0))), false), From::Cursor(Cursor(0)));
-        assert_eq!(at(Some(Seen::Long(id, Cursor(7))), false), From::Cursor(Cursor(7)));
-        assert_eq!(at(Some(Seen::Short(Cursor(9))), false), From::Cursor(Cursor(9)));
-        assert_eq!(at(Some(Seen::Short(Cursor(9))), true), From::Ended);
+        assert_eq!(at(None, false), Place::Start);
+        assert_eq!(at(Some(Seen::Short(Cursor(0))), false), Place::Cursor(Cursor(0)));
+        assert_eq!(at(Some(Seen::Long(id, Cursor(7))), false), Place::Cursor(Cursor(7)));
+        assert_eq!(at(Some(Seen::Short(Cursor(9))), false), Place::Cursor(Cursor(9)));
+        assert_eq!(at(Some(Seen::Short(Cursor(9))), true), Place::Ended);
         assert_eq!(at(Some(Seen::Short(Cursor(10))), false), reset(Ahead, 9));
         assert_eq!(at(Some(Seen::Short(Cursor(10))), true), reset(Ahead, 8));
         assert_eq!(at(Some(Seen::Unreadable), true), reset(Unknown, 0));
         assert_eq!(at(Some(Seen::Long(StreamId::new(), Cursor(2))), true), reset(Unknown, 0));
         assert_eq!(at(Some(Seen::Short(Cursor(4))), true), reset(Unknown, 3));
-        assert_eq!(at(Some(Seen::Short(Cursor(6))), true), From::Cursor(Cursor(6)));
+        assert_eq!(at(Some(Seen::Short(Cursor(6))), true), Place::Cursor(Cursor(6)));
     }
 }

@@ -26,13 +26,14 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
-pub use writer::Writer;
+pub use writer::{Budget, Writer};
 
 use crate::{
     backend::{Backend, BackendError, ErrorKind, Events},
-    event::{Begin, End, Event, Failure, Reason, Status},
+    event::{Begin, End, Event, Failure, Reason, Status, Usage},
     id::StreamId,
     prompt::{OnDisconnect, Prompt},
+    record::summary::Summary,
     store::StoreError,
     stream::Tail,
     telemetry::Metrics,
@@ -98,6 +99,43 @@ pub enum Stop {
     Panicked,
     /// The store refused a batch.
     Store(StoreError),
+}
+
+impl Stop {
+    /// The terminal record of a stream that stops so, after what was said.
+    #[must_use]
+    pub fn end(&self, said: &Summary) -> End {
+        let failed = |code: &'static str, message: String, retryable| Failure {
+            code: code.into(),
+            message,
+            retryable,
+            ..Failure::default()
+        };
+        let (status, reason, error) = match self {
+            Self::Done => (Status::Completed, said.reason, None),
+            Self::Cancelled => (Status::Cancelled, None, None),
+            Self::Interrupted => {
+                let message = "lastword was shut down before the answer was whole; ask again".to_owned();
+                (Status::Interrupted, None, Some(failed("interrupted", message, true)))
+            }
+            Self::Backend(error) => (Status::Failed, None, Some(error.clone().into())),
+            Self::Deadline(total) => {
+                let total = humantime::format_duration(*total);
+                let message = format!("the answer took longer than {total}, the backend's `total` clock");
+                (Status::Failed, Some(Reason::Deadline), Some(failed("deadline", message, false)))
+            }
+            Self::Budget(message) => {
+                (Status::Failed, Some(Reason::Budget), Some(failed("stream_too_large", message.clone(), false)))
+            }
+            Self::Panicked => {
+                let message = "the backend failed in a way it should not; the server's log says more".to_owned();
+                (Status::Failed, None, Some(failed("internal", message, true)))
+            }
+            Self::Store(error) => (Status::Failed, None, Some(failed("store_refused", error.to_string(), true))),
+        };
+        let usage = said.usage.clone().map(|usage| Usage { raw: None, ..usage });
+        End { status, reason, usage, error }
+    }
 }
 
 /// What a generation needs.
@@ -197,7 +235,7 @@ impl Generation {
         if let Stop::Backend(BackendError { kind: ErrorKind::Truncated, .. }) = &stop {
             self.metrics.upstream_truncated();
         }
-        let end = self.end(&stop);
+        let end = stop.end(self.writer.summary());
         let (id, status, code) = (self.live.id, end.status, end.error.as_ref().map(|e| e.code.clone()));
         match self.writer.end(end).await {
             Ok(()) => info!(%id, ?status, code = code.as_deref(), "stream ended"),
@@ -215,39 +253,6 @@ impl Generation {
                 self.metrics.time_per_output_token(Duration::from_millis(ms.into()) / between);
             }
         }
-    }
-
-    fn end(&self, stop: &Stop) -> End {
-        let said = self.writer.summary();
-        let failed = |code: &'static str, message: String, retryable| Failure {
-            code: code.into(),
-            message,
-            retryable,
-            ..Failure::default()
-        };
-        let (status, reason, error) = match stop {
-            Stop::Done => (Status::Completed, said.reason, None),
-            Stop::Cancelled => (Status::Cancelled, None, None),
-            Stop::Interrupted => {
-                let message = "lastword was shut down before the answer was whole; ask again".to_owned();
-                (Status::Interrupted, None, Some(failed("interrupted", message, true)))
-            }
-            Stop::Backend(error) => (Status::Failed, None, Some(error.clone().into())),
-            Stop::Deadline(total) => {
-                let total = humantime::format_duration(*total);
-                let message = format!("the answer took longer than {total}, the backend's `total` clock");
-                (Status::Failed, Some(Reason::Deadline), Some(failed("deadline", message, false)))
-            }
-            Stop::Budget(message) => {
-                (Status::Failed, Some(Reason::Budget), Some(failed("stream_too_large", message.clone(), false)))
-            }
-            Stop::Panicked => {
-                let message = "the backend failed in a way it should not; the server's log says more".to_owned();
-                (Status::Failed, None, Some(failed("internal", message, true)))
-            }
-            Stop::Store(error) => (Status::Failed, None, Some(failed("store_refused", error.to_string(), true))),
-        };
-        End { status, reason, usage: said.usage.clone(), error }
     }
 }
 

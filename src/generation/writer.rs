@@ -11,7 +11,6 @@ use tracing::warn;
 use super::Live;
 use crate::{
     event::{End, Event},
-    id::Cursor,
     record::{self, summary::Summary},
     store::{Batch, Last, Lease, Store, StoreError, batch::Packer},
     telemetry::Metrics,
@@ -170,26 +169,5 @@ impl Writer {
 
     fn stored_summary(&self) -> Bytes {
         serde_json::to_vec(&self.summary).expect("a summary is plain data").into()
-    }
-}
-
-/// The fold of a log that is already there, for a writer that takes it over.
-///
-/// # Errors
-/// When the log cannot be read.
-pub async fn fold(store: &dyn Store, id: crate::id::StreamId) -> Result<Summary, StoreError> {
-    let mut summary = Summary::default();
-    let mut after = Cursor::START;
-    loop {
-        let page = store.read(id, after, 256 * 1024, None).await?;
-        for (cursor, bytes) in page.records() {
-            if let Ok(record) = record::Record::parse(bytes) {
-                summary.take_record(cursor, &record);
-            }
-        }
-        match page.last() {
-            Some(last) => after = last,
-            None => return Ok(summary),
-        }
     }
 }
