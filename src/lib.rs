@@ -1,1 +1,4 @@
 //! lastword
+
+pub mod api;
+pub mod server;

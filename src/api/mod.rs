@@ -1,0 +1,3 @@
+//! The routes of every client surface.
+
+pub mod connection;
