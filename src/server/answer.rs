@@ -53,7 +53,9 @@ impl hyper::service::Service<Request<Incoming>> for Answers {
 /// A response body, and what its connection must know of it.
 pub(super) struct Answer {
     body: Body,
-    unfinished: Option<Unfinished>,
+    /// Goes with the body. hyper drops a body that has ended before it writes the end of the message, so that end is
+    /// followed by a FIN; after a body that failed it writes nothing more, so there the reset stays armed.
+    _unfinished: Option<Unfinished>,
     stream: Option<Stream>,
 }
 
@@ -64,7 +66,7 @@ impl Answer {
         let streamed = body.size_hint().exact().is_none();
         Self {
             body,
-            unfinished: streamed.then(|| link.begin()),
+            _unfinished: streamed.then(|| link.begin()),
             stream,
         }
     }
@@ -79,15 +81,6 @@ impl http_body::Body for Answer {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
-        // An Err is not here: that answer stays unfinished until hyper drops it, and its connection with it.
-        let whole = match &polled {
-            Poll::Ready(None) => true,
-            Poll::Ready(Some(Ok(_))) => self.body.is_end_stream(),
-            Poll::Ready(Some(Err(_))) | Poll::Pending => false,
-        };
-        if whole {
-            self.unfinished = None;
-        }
         if let Some(stream) = &self.stream {
             stream.record(polled.is_ready());
         }

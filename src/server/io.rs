@@ -98,9 +98,9 @@ impl Io {
         }
     }
 
-    /// Makes a close an RST while an answer is in the middle, and a FIN otherwise. Called before every write, so an
-    /// answer's head is never out before the reset is armed, nor its last byte before it is disarmed. One atomic
-    /// load, and a system call only when it changes.
+    /// Makes a close an RST while an answer is in the middle, and a FIN otherwise. Called before every write and before
+    /// the FIN, so that an answer's head is never out before the reset is armed, nor its last byte before it is
+    /// disarmed. One atomic load, and a system call only when it changes.
     fn settle_close(&mut self) {
         let resets = self.link.has_unfinished();
         if resets != self.resets {
@@ -170,7 +170,6 @@ impl AsyncWrite for Io {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.settle_close();
         Pin::new(&mut self.socket).poll_flush(cx)
     }
 

@@ -46,7 +46,7 @@ impl Link {
     }
 }
 
-/// An answer in the middle. Dropped when it is whole, or when nobody can send more of it.
+/// An answer in the middle, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Unfinished(Arc<Link>);
 
