@@ -21,3 +21,4 @@ pub mod gateway;
 pub mod generation;
 
 pub mod api;
+pub mod server;
