@@ -11,6 +11,12 @@ pub mod prompt;
 pub mod record;
 
 pub mod backend;
+pub mod cli;
+pub mod config;
+pub mod gateway;
 pub mod protocol;
+pub mod route;
+pub mod server;
 pub mod store;
 pub mod stream;
+pub mod telemetry;
