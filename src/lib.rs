@@ -17,8 +17,15 @@ pub mod protocol;
 pub mod wire;
 
 pub mod backend;
+pub mod client;
+pub mod route;
+
 pub mod gateway;
 pub mod generation;
+pub mod telemetry;
 
 pub mod api;
+pub mod config;
 pub mod server;
+
+pub mod cli;
