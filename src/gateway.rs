@@ -29,7 +29,7 @@ use crate::{
     route::{RouteError, Router, Target},
     store::{Claim, ClaimKey, ClaimKind, Created, LEASE, Meta, NewStream, Signal, Store, StoreError},
     stream::{self, Reader},
-    telemetry::Metrics,
+    telemetry::{Ended, Metrics},
 };
 
 /// The section `[limits]`.
@@ -334,7 +334,10 @@ impl Gateway {
         };
         match from {
             Place::Reset(reset) => self.metrics.reset(reset.reason.as_str()),
-            Place::Cursor(after) => self.metrics.resumed(last.0.saturating_sub(after.0)),
+            Place::Cursor(after) => {
+                self.metrics.resumes.inc();
+                self.metrics.replayed_records.inc_by(last.0 - after.0);
+            }
             Place::Start | Place::Ended => {}
         }
         let attached = live.clone().filter(|_| from != Place::Ended).map(Attached::new);
@@ -420,7 +423,7 @@ impl Gateway {
                 }
                 _ = renewal.tick() => self.renew().await,
                 _ = sweep.tick() => match self.store.expire().await {
-                    Ok(0) => self.metrics.log_bytes(self.store.bytes()),
+                    Ok(0) => _ = self.metrics.log_bytes.set(self.store.bytes().cast_signed()),
                     Ok(_) => sweep.reset_immediately(),
                     Err(error) => warn!(%error, "retention could not work"),
                 },
@@ -455,7 +458,8 @@ impl Gateway {
             let (store, metrics) = (self.store.clone(), self.metrics.clone());
             let mut writer = Writer::new(live, store, metrics, lease, budget, summary);
             let end = stop.end(writer.summary());
-            self.metrics.stream_ended(end.status, end.reason, &begin.protocol, &begin.backend);
+            let (protocol, backend) = (begin.protocol, begin.backend);
+            self.metrics.ended(&Ended { status: end.status, reason: end.reason, protocol, backend });
             writer.end(end).await
         };
         match done.await {
@@ -517,7 +521,7 @@ struct Here {
 impl Here {
     fn register(gateway: &Arc<Gateway>, live: Arc<Live>) -> Self {
         gateway.running().insert(live.id, live.clone());
-        gateway.metrics.stream_started();
+        gateway.metrics.streams_running.inc();
         Self { gateway: gateway.clone(), live }
     }
 }
@@ -525,7 +529,7 @@ impl Here {
 impl Drop for Here {
     fn drop(&mut self) {
         self.gateway.running().remove(&self.live.id);
-        self.gateway.metrics.stream_stopped();
+        self.gateway.metrics.streams_running.dec();
     }
 }
 

@@ -135,3 +135,17 @@ impl From<StartError> for Problem {
         }
     }
 }
+
+impl From<RouteError> for Problem {
+    fn from(error: RouteError) -> Self {
+        let detail = error.to_string();
+        match error {
+            RouteError::UnknownModel { remedy, .. } => {
+                Self::new(StatusCode::BAD_REQUEST, "unknown_model", detail).field("model").remedy(remedy)
+            }
+            RouteError::NoDefault { choice } => Self::new(StatusCode::BAD_REQUEST, "no_default_model", detail)
+                .field("model")
+                .remedy(format!("name one of: {choice}")),
+        }
+    }
+}

@@ -195,14 +195,14 @@ struct Presence {
 
 impl Presence {
     fn new(attached: Option<Attached>, connection: Connection, metrics: Arc<Metrics>) -> Self {
-        metrics.reader_came();
+        metrics.readers.inc();
         Self { attached, connection, metrics }
     }
 }
 
 impl Drop for Presence {
     fn drop(&mut self) {
-        self.metrics.reader_went();
+        self.metrics.readers.dec();
         if let Some(attached) = self.attached.as_mut().filter(|_| self.connection.ended_by_us()) {
             attached.ended_by_us();
         }

@@ -27,6 +27,7 @@ use crate::{
     prompt::Prompt,
     protocol::native::{self, Answer, Native},
     record::summary::Summary,
+    route::Listed,
 };
 
 /// `POST /v1/streams`: starts an answer. The response is its state, or, if the client takes events, the events themselves.
@@ -149,7 +150,7 @@ pub async fn remove(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Resu
 
 /// `GET /v1/models`: what can be asked for.
 pub async fn models(State(api): State<Arc<Api>>) -> Response {
-    let model = |id: String| json!({ "id": id, "object": "model", "created": 0, "owned_by": "lastword" });
+    let model = |model: Listed| json!({ "id": model.name, "object": "model", "created": 0, "owned_by": model.backend });
     let data: Vec<_> = api.gateway.router().models().into_iter().map(model).collect();
     Json(json!({ "object": "list", "data": data, "default": api.gateway.router().default_model() })).into_response()
 }

@@ -28,5 +28,5 @@ pub async fn ready(State(api): State<Arc<Api>>) -> Response {
 
 /// `GET /metrics`: in the format of Prometheus.
 pub async fn metrics(State(api): State<Arc<Api>>) -> Response {
-    ([(header::CONTENT_TYPE, telemetry::CONTENT_TYPE)], api.gateway.metrics().render()).into_response()
+    ([(header::CONTENT_TYPE, telemetry::METRICS_TYPE)], api.gateway.metrics().render()).into_response()
 }

@@ -36,7 +36,7 @@ use crate::{
     record::summary::Summary,
     store::StoreError,
     stream::Tail,
-    telemetry::Metrics,
+    telemetry::{Ended, Metrics},
 };
 
 /// How many events at most become one batch: enough to keep up with any upstream, few enough to keep the first one fresh.
@@ -206,7 +206,7 @@ impl Generation {
             if let Err(error) = self.writer.flush().await {
                 return Stop::Store(error);
             }
-            self.metrics.overhead(came.elapsed());
+            self.metrics.overhead.observe(came.elapsed().as_secs_f64());
             if let Some(stop) = stop {
                 return stop;
             }
@@ -225,7 +225,7 @@ impl Generation {
         clock.heard(&event);
         let first = self.writer.push(&event);
         if first {
-            self.metrics.time_to_first_token(self.writer.elapsed());
+            self.metrics.time_to_first_token.observe(self.writer.elapsed().as_secs_f64());
         }
         self.writer.over_budget().map(Stop::Budget)
     }
@@ -233,7 +233,7 @@ impl Generation {
     /// Writes the terminal record.
     async fn close(mut self, stop: Stop) {
         if let Stop::Backend(BackendError { kind: ErrorKind::Truncated, .. }) = &stop {
-            self.metrics.upstream_truncated();
+            self.metrics.upstream_truncated.inc();
         }
         let end = stop.end(self.writer.summary());
         let (id, status, code) = (self.live.id, end.status, end.error.as_ref().map(|e| e.code.clone()));
@@ -244,13 +244,14 @@ impl Generation {
         }
         let summary = self.writer.summary();
         let backend = summary.attempts.last().map_or(&self.begin.backend, |attempt| &attempt.backend);
-        self.metrics.stream_ended(status, summary.reason, &self.begin.protocol, backend);
+        let (protocol, backend) = (self.begin.protocol.clone(), backend.clone());
+        self.metrics.ended(&Ended { status, reason: summary.reason, protocol, backend });
         if let Some(usage) = &summary.usage {
-            self.metrics.token_usage(usage);
+            self.metrics.used(usage);
             let spoken = summary.first_token_ms.map(|first| summary.total_ms.saturating_sub(first));
             if let (Some(ms), Some(tokens @ 2..)) = (spoken, usage.output_tokens) {
                 let between = u32::try_from(tokens - 1).unwrap_or(u32::MAX);
-                self.metrics.time_per_output_token(Duration::from_millis(ms.into()) / between);
+                self.metrics.time_per_output_token.observe(f64::from(ms) / 1000.0 / f64::from(between));
             }
         }
     }

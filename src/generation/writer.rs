@@ -155,13 +155,13 @@ impl Writer {
     async fn append(&self, batch: Batch, last: Option<Last>) -> Result<(), StoreError> {
         let began = Instant::now();
         let done = self.store.append(self.live.id, self.lease.next, self.lease.epoch, batch, last).await;
-        self.metrics.commit(began.elapsed());
+        self.metrics.store_commit.observe(began.elapsed().as_secs_f64());
         done
     }
 
     fn publish(&mut self, batch: Batch, closed: bool) {
         self.bytes += batch.size() as u64;
-        self.metrics.records(batch.len());
+        self.metrics.records.inc_by(batch.len());
         let at = self.lease.next;
         self.lease.next = at.plus(batch.len());
         self.live.tail.publish(batch.at(at), closed);

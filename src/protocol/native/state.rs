@@ -69,7 +69,7 @@ impl State {
         let ended = known.status.is_some();
         Self {
             id,
-            status: status(known.status),
+            status: known.status.map_or("running", Status::as_str),
             model: begin.model,
             backend: begin.backend,
             created_at: rfc3339(created_at),
@@ -154,14 +154,4 @@ pub fn rfc3339(unix_ms: u64) -> String {
     // humantime writes years up to 9999 and panics behind them.
     let at = Duration::from_millis(unix_ms.min(253_402_300_799_999));
     humantime::format_rfc3339_millis(SystemTime::UNIX_EPOCH + at).to_string()
-}
-
-fn status(status: Option<Status>) -> &'static str {
-    match status {
-        None => "running",
-        Some(Status::Completed) => "completed",
-        Some(Status::Failed) => "failed",
-        Some(Status::Cancelled) => "cancelled",
-        Some(Status::Interrupted) => "interrupted",
-    }
 }
