@@ -11,4 +11,6 @@ pub mod prompt;
 pub mod record;
 
 pub mod backend;
+pub mod client;
 pub mod protocol;
+pub mod wire;
