@@ -229,7 +229,7 @@ impl Gateway {
         let asked = Some(ask.prompt.model.as_str()).filter(|model| !model.is_empty());
         let target = self.router.resolve(asked)?;
         ask.prompt.model.clone_from(&target.model);
-        target.backend.check(&ask.prompt).map_err(|unfit| StartError::Unfit(unfit.message))?;
+        target.backend.check(&ask.prompt, &target.upstream_model).map_err(|unfit| StartError::Unfit(unfit.message))?;
         if let Some((key, fingerprint)) = &ask.idempotency
             && let Some(id) = self.find(&ask.owner, key, fingerprint).await?
         {
@@ -269,10 +269,9 @@ impl Gateway {
             protocol: prompt.protocol.clone(),
             metadata: prompt.metadata.clone(),
         };
-        let claims = idempotency.iter().map(|(key, fingerprint)| Claim {
-            key: claim_key(&owner, key),
-            fingerprint: fingerprint.clone(),
-        });
+        let claims = idempotency
+            .iter()
+            .map(|(key, fingerprint)| Claim { key: claim_key(&owner, key), fingerprint: fingerprint.clone() });
         let new = NewStream {
             id,
             created_at: unix_ms(),
@@ -367,7 +366,11 @@ impl Gateway {
         last: Cursor,
         mut each: impl FnMut(Cursor, &Record<'_>) + Send,
     ) -> Result<(), StoreError> {
-        let shown = |cursor, record: &Record<'_>| if cursor <= last { each(cursor, record) };
+        let shown = |cursor, record: &Record<'_>| {
+            if cursor <= last {
+                each(cursor, record)
+            }
+        };
         stream::fold(self.store.as_ref(), id, last, shown).await
     }
 
