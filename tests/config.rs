@@ -176,6 +176,14 @@ fn the_default_model_must_be_there() {
     }
 }
 
+#[test]
+fn any_origin_or_some_may_ask() {
+    for origins in ["[]", "[\"*\"]", "[\"https://app.example.com\", \"http://localhost:3000\", \"app://x\"]"] {
+        let config = parse(&format!("[server]\ncors = {origins}"));
+        assert_eq!(format!("{:?}", config.server.cors), origins);
+    }
+}
+
 // The environment.
 
 #[test]
