@@ -12,6 +12,7 @@ pub mod record;
 
 pub mod backend;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod gateway;
 pub mod protocol;
@@ -20,3 +21,4 @@ pub mod server;
 pub mod store;
 pub mod stream;
 pub mod telemetry;
+pub mod wire;

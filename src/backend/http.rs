@@ -1,41 +1,442 @@
-//! Stands in for the HTTP backends until they are merged.
+//! The driver of every backend that speaks HTTP: one request, one stream of server-sent events, one decoder.
+//!
+//! It knows statuses, content types and broken bodies, and nothing of what the frames mean: that is [`Decode`]'s. It knows no
+//! clock but the client's connect clock. All that an upstream says of an error passes through one door, where it is trimmed and
+//! the configured credentials are taken out of it.
 
-use std::{collections::BTreeMap, fmt};
+use std::{borrow::Cow, collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 
+use async_stream::try_stream;
+use bytesize::ByteSize;
+use futures_util::TryStreamExt;
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
-use super::Clocks;
+use super::{BackendError, BadConfig, Clocks, ErrorKind, Events};
+use crate::{
+    client::{self, Client, Response, Secret, Secrets, Stage},
+    event::{Attempt, Event},
+    protocol::{Complaint, Decode, DecodeError},
+    wire::sse::Parser,
+};
 
-/// A `[backends.NAME]` of a kind that speaks HTTP.
-#[derive(Clone, Debug, Deserialize)]
+const EVENT_STREAM: &str = "text/event-stream";
+/// How much is read of a body that is not an answer. Complaints are short.
+const COMPLAINT_BYTES: usize = 16 * 1024;
+/// How much of it is shown, in characters.
+const MESSAGE_CHARS: usize = 500;
+/// How much is read of an upstream's list of models.
+const LIST_BYTES: usize = 4 << 20;
+/// What is trusted to name a secret: the value of such a header or parameter never reaches a reader.
+const SECRET_NAMES: [&str; 7] = ["auth", "cookie", "credential", "key", "password", "secret", "token"];
+
+/// What the operator may say of an upstream.
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Where its paths begin.
+    /// Where its API lies, such as `http://127.0.0.1:8000/v1`.
     pub base_url: String,
-    /// Its credential.
+    /// Its key.
     #[serde(default)]
     pub api_key: Option<Secret>,
+    /// A file that holds the key; read when the configuration is.
+    #[serde(default)]
+    pub api_key_file: Option<PathBuf>,
     /// Sent with each request.
     #[serde(default)]
     pub headers: BTreeMap<String, Secret>,
+    /// Added to each URL.
+    #[serde(default)]
+    pub query: BTreeMap<String, Secret>,
+    /// The header that carries the key; without it the kind's own way (`Authorization: Bearer …`).
+    #[serde(default)]
+    pub auth_header: Option<String>,
+    /// Members of the request's body, in place of those lastword would write.
+    #[serde(default)]
+    pub extra_body: Map<String, Value>,
     /// How long to wait for what.
     #[serde(default)]
     pub timeouts: Clocks,
+    /// The most that one line, or the data of one event, of the upstream may have.
+    #[serde(default = "max_line")]
+    pub max_line: ByteSize,
+    /// The models it has, for those who ask what there is; the upstream itself is not asked.
+    #[serde(default)]
+    pub models: Vec<String>,
 }
 
-/// What must not be seen.
-#[derive(Clone, Deserialize)]
-pub struct Secret(String);
+fn max_line() -> ByteSize {
+    ByteSize::mib(2)
+}
 
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
+impl Config {
+    /// An upstream of which nothing is known but its URL.
+    #[must_use]
+    pub fn new(base_url: &str) -> Self {
+        Self {
+            base_url: base_url.to_owned(),
+            api_key: None,
+            api_key_file: None,
+            headers: BTreeMap::new(),
+            query: BTreeMap::new(),
+            auth_header: None,
+            extra_body: Map::new(),
+            timeouts: Clocks::default(),
+            max_line: max_line(),
+            models: Vec::new(),
+        }
+    }
+
+    fn key(&self) -> Result<Option<Secret>, BadConfig> {
+        let key = match (&self.api_key, &self.api_key_file) {
+            (Some(_), Some(_)) => {
+                return Err(BadConfig::new("api_key_file", "stands beside `api_key`; remove one of the two"));
+            }
+            (Some(key), None) => key.clone(),
+            (None, Some(path)) => Secret::from_file(path).map_err(|error| {
+                BadConfig::new("api_key_file", format!("cannot be read: {}: {error}", path.display()))
+            })?,
+            (None, None) => return Ok(None),
+        };
+        // An empty key is none, as in `api_key = "${KEY_THAT_IS_NOT_SET}"`.
+        Ok((!key.expose().is_empty()).then_some(key))
     }
 }
 
-impl Secret {
-    /// For the wire.
-    pub fn expose(&self) -> &str {
-        &self.0
+/// Shows neither what the credentials nor what the extra members are.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config").field("models", &self.models).field("timeouts", &self.timeouts).finish_non_exhaustive()
+    }
+}
+
+/// An upstream that is ready to be asked. Shared by the answers that are under way.
+#[derive(Debug)]
+pub(super) struct Upstream {
+    pub(super) name: String,
+    pub(super) clocks: Clocks,
+    pub(super) models: Vec<String>,
+    pub(super) extra_body: Map<String, Value>,
+    /// Said after a 404: what may be wrong with the URL.
+    pub(super) not_found: Option<String>,
+    client: Client,
+    secrets: Secrets,
+    max_line: usize,
+}
+
+/// One question.
+pub(super) struct Ask {
+    /// The protocol's name, for the record.
+    pub(super) protocol: &'static str,
+    /// Where, below the base URL.
+    pub(super) path: &'static str,
+    /// The upstream's name for the model, for the record.
+    pub(super) model: String,
+    /// JSON.
+    pub(super) body: Vec<u8>,
+}
+
+impl Upstream {
+    /// `name` is the backend's in the configuration; `reserved` are the members of a body that are not the operator's to set.
+    pub(super) fn new(name: &str, config: Config, reserved: &[&str]) -> Result<Self, BadConfig> {
+        let key = config.key()?;
+        let mut secrets = Secrets::default();
+        let mut client = Client::new(&config.base_url, config.timeouts.connect)
+            .map_err(|problem| BadConfig::new("base_url", problem))?;
+        if let Some(key) = key {
+            secrets.add(&key);
+            client = match &config.auth_header {
+                Some(name) => client.header(name, key.expose()).map_err(|problem| BadConfig::new("auth_header", problem)),
+                None => client
+                    .header("authorization", &format!("Bearer {}", key.expose()))
+                    .map_err(|problem| BadConfig::new("api_key", problem)),
+            }?;
+        }
+        for (name, value) in &config.headers {
+            client = client
+                .header(name, value.expose())
+                .map_err(|problem| BadConfig::new(format!("headers.{name}"), problem))?;
+        }
+        for (name, value) in &config.query {
+            client = client.query(name, value.expose());
+        }
+        for (name, value) in config.headers.iter().chain(&config.query) {
+            let name = name.to_ascii_lowercase();
+            if SECRET_NAMES.iter().any(|secret| name.contains(secret)) {
+                secrets.add(value);
+                // `Bearer x`, `session=x`: an upstream may well echo the `x` alone.
+                value.expose().split([' ', '=', ';']).for_each(|piece| secrets.add(&Secret::new(piece)));
+            }
+        }
+        if let Some(name) = reserved.iter().find(|name| config.extra_body.contains_key(**name)) {
+            return Err(BadConfig::new(format!("extra_body.{name}"), "is set by lastword itself; remove it"));
+        }
+        let max_line = usize::try_from(config.max_line.as_u64()).unwrap_or(usize::MAX);
+        if max_line == 0 {
+            return Err(BadConfig::new("max_line", "is 0, which no line fits into; write \"2MiB\""));
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            clocks: config.timeouts,
+            models: config.models,
+            extra_body: config.extra_body,
+            not_found: None,
+            client,
+            secrets,
+            max_line,
+        })
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Asks, and gives the answer's events as they come. Events that arrived in one piece are given back to back.
+    pub(super) fn answer<D: Decode + 'static>(self: &Arc<Self>, ask: Ask, mut decode: D) -> Events {
+        let upstream = Arc::clone(self);
+        let last_word = Arc::clone(self);
+        let events = try_stream! {
+            let response = upstream.client.post(ask.path, EVENT_STREAM, ask.body).await?;
+            let mut response = upstream.accepted(response).await?;
+            yield Event::Attempt(Attempt {
+                n: 1,
+                backend: upstream.name.clone(),
+                protocol: Cow::Borrowed(ask.protocol),
+                model: ask.model,
+                request_id: request_id(&response).map(|id| upstream.secrets.scrub(id.to_owned())),
+                ..Attempt::default()
+            });
+            let mut parser = Parser::new(upstream.max_line).error_field();
+            let mut events = Vec::new();
+            while !decode.done() {
+                let bytes = response.chunk().await?;
+                let outcome = match &bytes {
+                    Some(bytes) => feed(&mut parser, bytes, &mut decode, &mut events),
+                    None => decode.finish(&mut events).map_err(BackendError::from),
+                };
+                if events.is_empty() && bytes.is_some() {
+                    yield Event::Alive;
+                }
+                for event in events.drain(..) {
+                    yield event;
+                }
+                outcome?;
+            }
+            response.release();
+        };
+        Box::pin(events.map_err(move |error| last_word.presentable(error)))
+    }
+
+    /// Gets JSON from a path below the base URL.
+    pub(super) async fn get(&self, path: &str) -> Result<Value, BackendError> {
+        let json = async {
+            let response = self.client.get(path, "application/json").await?;
+            if response.status() != 200 {
+                return Err(self.refusal(response).await);
+            }
+            let text = response.text(LIST_BYTES).await;
+            serde_json::from_str(&text).map_err(|_| {
+                BackendError::new(ErrorKind::Malformed, format!("`{}` answered /{path} with something else than JSON", self.name))
+            })
+        };
+        json.await.map_err(|error| self.presentable(error))
+    }
+
+    /// Lets a response through that is a stream of events; what else it may be is an error that says so.
+    async fn accepted(&self, response: Response) -> Result<Response, BackendError> {
+        if !(200..300).contains(&response.status()) {
+            return Err(self.refusal(response).await);
+        }
+        let kind = response.header("content-type").unwrap_or(EVENT_STREAM);
+        let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        if kind == EVENT_STREAM {
+            return Ok(response);
+        }
+        let name = &self.name;
+        let request_id = request_id(&response).map(str::to_owned);
+        let body = response.text(COMPLAINT_BYTES).await;
+        let complaint = serde_json::from_str::<Value>(&body).ok();
+        if let Some(complaint) = complaint.as_ref().and_then(|json| Complaint::of(json.get("error")?)) {
+            let mut error = BackendError::new(ErrorKind::Refused, format!("`{name}` answered with an error: {}", complaint.message));
+            error.status = complaint.status;
+            error.r#type = complaint.code;
+            return Err(error);
+        }
+        let remedy = match &*kind {
+            "application/json" => "does it support `stream: true`?",
+            _ => "is base_url right?",
+        };
+        let id = request_id.map(|id| format!(" (request {id})")).unwrap_or_default();
+        let message = format!("`{name}` answered with {kind} where a stream of events should be{id}; {remedy}");
+        Err(BackendError::new(ErrorKind::Malformed, message))
+    }
+
+    /// What a response says that is not a success.
+    async fn refusal(&self, response: Response) -> BackendError {
+        let (name, status) = (&self.name, response.status());
+        let mut error = BackendError::new(ErrorKind::Refused, String::new());
+        error.status = Some(status);
+        if (300..400).contains(&status) {
+            let to = response.location().map(|url| format!(" to {url}")).unwrap_or_default();
+            error.message = format!(
+                "`{name}` answered {status}, a redirect{to}, which is not followed; write where it really is into base_url"
+            );
+            return error;
+        }
+        error.retry_after = retry_after(&response);
+        error.should_retry = response.header("x-should-retry").and_then(|word| word.parse().ok());
+        let complaint = Complaint::read(&response.text(COMPLAINT_BYTES).await);
+        let words = if complaint.message.is_empty() { "with no word of why" } else { &complaint.message };
+        let hint = self.not_found.as_deref().filter(|_| status == 404).map(|hint| format!(" ({hint})")).unwrap_or_default();
+        error.message = format!("`{name}` answered {status}: {words}{hint}");
+        error.r#type = complaint.code;
+        error
+    }
+
+    /// The one door for errors: nothing secret, nothing endless. Scrubbed first, since half a key is not found any more.
+    fn presentable(&self, mut error: BackendError) -> BackendError {
+        let show = |text: String| trim(&self.secrets.scrub(text));
+        error.message = show(error.message);
+        error.r#type = error.r#type.map(show);
+        error
+    }
+}
+
+/// Decodes what came. An error stands after the events before it.
+fn feed<D: Decode>(
+    parser: &mut Parser,
+    bytes: &[u8],
+    decode: &mut D,
+    events: &mut Vec<Event<'static>>,
+) -> Result<(), BackendError> {
+    let mut frames = parser.feed(bytes);
+    loop {
+        match frames.next() {
+            Ok(Some(frame)) => decode.frame(frame.event, frame.data, events)?,
+            Ok(None) => return Ok(()),
+            Err(too_long) => {
+                return Err(BackendError::new(ErrorKind::Malformed, format!("{too_long}; raise `max_line` if that is right")));
+            }
+        }
+    }
+}
+
+impl From<client::Error> for BackendError {
+    fn from(error: client::Error) -> Self {
+        let kind = match error.stage {
+            Stage::Connect if error.timed_out => ErrorKind::Timeout,
+            Stage::Connect => ErrorKind::Unreachable,
+            Stage::Head | Stage::Body => ErrorKind::Truncated,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl From<DecodeError> for BackendError {
+    fn from(error: DecodeError) -> Self {
+        let message = error.to_string();
+        match error {
+            DecodeError::Truncated => Self::new(ErrorKind::Truncated, message),
+            DecodeError::Malformed(_) => Self::new(ErrorKind::Malformed, message),
+            DecodeError::Upstream(complaint) => {
+                let message = format!("the upstream gave up in the middle of the answer: {message}");
+                Self { r#type: complaint.code, status: complaint.status, ..Self::new(ErrorKind::Failed, message) }
+            }
+        }
+    }
+}
+
+/// The name by which the upstream's operator finds the request.
+fn request_id(response: &Response) -> Option<&str> {
+    response.header("x-request-id").or_else(|| response.header("request-id"))
+}
+
+/// `retry-after-ms`, else `retry-after` in seconds or as a date; the date is measured by the upstream's own clock.
+fn retry_after(response: &Response) -> Option<Duration> {
+    let number = |name| response.header(name)?.trim().parse::<f64>().ok();
+    if let Some(ms) = number("retry-after-ms") {
+        return Duration::try_from_secs_f64(ms / 1000.0).ok();
+    }
+    if let Some(seconds) = number("retry-after") {
+        return Duration::try_from_secs_f64(seconds).ok();
+    }
+    let date = |name| httpdate::parse_http_date(response.header(name)?).ok();
+    date("retry-after")?.duration_since(date("date")?).ok()
+}
+
+/// One line of a bounded length.
+fn trim(text: &str) -> String {
+    let mut line = String::new();
+    for word in text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()) {
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    match line.char_indices().nth(MESSAGE_CHARS) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bad(toml: &str) -> BadConfig {
+        let config: Config = toml::from_str(toml).expect("well-formed");
+        Upstream::new("up", config, &["stream"]).expect_err(toml)
+    }
+
+    #[test]
+    fn a_bad_config_names_the_key_and_the_remedy() {
+        for (toml, key, remedy) in [
+            (r#"base_url = "localhost:8000""#, "base_url", "http://"),
+            ("base_url = \"http://h\"\napi_key = \"a\"\napi_key_file = \"b\"", "api_key_file", "remove one"),
+            ("base_url = \"http://h\"\napi_key_file = \"/no/such\"", "api_key_file", "/no/such"),
+            ("base_url = \"http://h\"\nheaders = { \"a b\" = \"c\" }", "headers.a b", "name"),
+            ("base_url = \"http://h\"\nheaders = { a = \"c\\nd\" }", "headers.a", "line break"),
+            ("base_url = \"http://h\"\napi_key = \"k\\nk\"", "api_key", "line break"),
+            ("base_url = \"http://h\"\nextra_body = { stream = false }", "extra_body.stream", "remove"),
+            ("base_url = \"http://h\"\nmax_line = 0", "max_line", "2MiB"),
+        ] {
+            let error = bad(toml);
+            assert_eq!(error.key, key, "{toml}");
+            assert!(error.problem.contains(remedy), "{toml}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_full_config_is_read_and_shows_no_secret() {
+        let config: Config = toml::from_str(
+            r#"
+            base_url = "https://host/v1/"
+            api_key = "sk-secret"
+            auth_header = "api-key"
+            headers = { "x-team" = "search", authorization = "Bearer other-secret" }
+            query = { "api-version" = "2" }
+            extra_body = { top_k = 40, chat_template_kwargs = { enable_thinking = false } }
+            timeouts = { first = "30s" }
+            max_line = "4MiB"
+            models = ["a", "b"]
+            "#,
+        )
+        .expect("well-formed");
+        assert!(!format!("{config:?}").contains("secret"));
+        let upstream = Upstream::new("up", config, &["stream"]).expect("an upstream");
+        assert!(!format!("{upstream:?}").contains("secret"), "{upstream:?}");
+        assert_eq!((upstream.clocks.first, upstream.max_line), (Duration::from_secs(30), 4 << 20));
+        let error = BackendError::new(ErrorKind::Failed, "sk-secret in search by other-secret");
+        assert_eq!(upstream.presentable(error).message, "*** in search by ***");
+    }
+
+    #[test]
+    fn a_message_is_one_bounded_line_and_a_key_at_its_edge_is_not_cut_in_half() {
+        let config = Config { api_key: Some(Secret::new("sk-secret")), ..Config::new("http://h") };
+        let upstream = Upstream::new("up", config, &[]).expect("an upstream");
+        let long = format!("{}\r\n\u{1b} sk-secret{}", "x".repeat(MESSAGE_CHARS - 5), "é".repeat(MESSAGE_CHARS));
+        let shown = upstream.presentable(BackendError::new(ErrorKind::Failed, long)).message;
+        assert_eq!(shown.chars().count(), MESSAGE_CHARS + 1);
+        assert!(shown.contains("x ***é") && !shown.contains("sk-"), "{shown}");
     }
 }

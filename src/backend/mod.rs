@@ -23,10 +23,23 @@ use crate::{
 /// that the answer is whole. Dropping the stream cancels the upstream call.
 pub type Events = BoxStream<'static, Result<Event<'static>, BackendError>>;
 
+/// Events that are one error: for what is known to fail before anybody is asked.
+fn fails(error: BackendError) -> Events {
+    Box::pin(futures_util::stream::iter([Err(error)]))
+}
+
 /// A generator.
 pub trait Backend: Send + Sync + 'static {
     /// Begins an answer. `model` is the upstream's own name for the model. Nothing happens before the stream is polled.
     fn generate(&self, prompt: &Prompt, model: &str) -> Events;
+
+    /// Whether the prompt can be put to this backend at all, so that it can be refused before a stream exists.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unfit`], with the remedy. [`Backend::generate`] gives the same error to whoever did not ask.
+    fn check(&self, _prompt: &Prompt, _model: &str) -> Result<(), BackendError> {
+        Ok(())
+    }
 
     /// How long to wait for what.
     fn clocks(&self) -> &Clocks;
@@ -86,6 +99,8 @@ pub struct BackendError {
     pub r#type: Option<String>,
     /// When the upstream asks to be tried again.
     pub retry_after: Option<Duration>,
+    /// Whether the upstream asks to be tried again (`x-should-retry`); without a word of it the kind and the status decide.
+    pub should_retry: Option<bool>,
 }
 
 /// What kind of failure.
@@ -127,12 +142,15 @@ impl BackendError {
     /// A failure with nothing more known of it.
     #[must_use]
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), status: None, r#type: None, retry_after: None }
+        Self { kind, message: message.into(), status: None, r#type: None, retry_after: None, should_retry: None }
     }
 
     /// Whether the same prompt may well succeed later.
     #[must_use]
     pub fn retryable(&self) -> bool {
+        if let Some(word) = self.should_retry {
+            return word;
+        }
         match self.kind {
             ErrorKind::Unfit => false,
             ErrorKind::Refused | ErrorKind::Failed => {
@@ -140,6 +158,22 @@ impl BackendError {
             }
             ErrorKind::Unreachable | ErrorKind::Truncated | ErrorKind::Malformed | ErrorKind::Timeout => true,
         }
+    }
+}
+
+/// A backend cannot be made from its section of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{key}` {problem}")]
+pub struct BadConfig {
+    /// The key within the section.
+    pub key: String,
+    /// What is wrong with its value, and what to write instead.
+    pub problem: String,
+}
+
+impl BadConfig {
+    fn new(key: impl Into<String>, problem: impl ToString) -> Self {
+        Self { key: key.into(), problem: problem.to_string() }
     }
 }
 

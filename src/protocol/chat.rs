@@ -1,1 +1,157 @@
-//! Chat Completions.
+//! OpenAI Chat Completions, which half the world's model servers speak.
+//!
+//! <https://platform.openai.com/docs/api-reference/chat>, as openai-python 3.54 and openai-node 6.49 read it; the dialects of
+//! vLLM, SGLang, llama.cpp, Ollama, Groq, OpenRouter, DeepSeek and Mistral are read too.
+//!
+//! An answer is a sequence of chunks, each with a `delta` per choice. A delta names no part, so parts are made from what changes:
+//! reasoning, text and refusal follow each other, and only tool calls may be open side by side, because only they carry an
+//! index. The answer is whole at `[DONE]`, or where every choice has its `finish_reason` and the body ends.
+
+mod decode;
+mod request;
+
+pub use decode::ChatDecode;
+pub use request::{Dialect, RESERVED, request};
+
+use serde::{Deserialize, Deserializer, de};
+use serde_json::{Value, value::RawValue};
+
+use crate::event::Json;
+
+/// One `chat.completion.chunk`: what of it means something. `null` and absent are the same, everywhere.
+#[derive(Deserialize)]
+struct Chunk<'a> {
+    choices: Option<Vec<Choice>>,
+    usage: Option<Json>,
+    error: Option<Value>,
+    #[serde(borrow)]
+    system_fingerprint: Option<&'a RawValue>,
+    #[serde(borrow)]
+    service_tier: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Choice {
+    index: Option<u8>,
+    delta: Option<Delta>,
+    finish_reason: Option<String>,
+    logprobs: Option<Json>,
+    /// vLLM: the stop sequence that was met (or a token's number).
+    stop_reason: Option<Value>,
+    /// Azure.
+    content_filter_results: Option<Json>,
+}
+
+/// The strings are owned at once: they are moved into the event, and are the one allocation of a token.
+#[derive(Default, Deserialize)]
+struct Delta {
+    content: Option<Content>,
+    /// DeepSeek, llama.cpp, SGLang, older vLLM.
+    reasoning_content: Option<String>,
+    /// OpenRouter, Ollama, Groq, newer vLLM (some servers write both spellings: it is the same text).
+    reasoning: Option<String>,
+    /// OpenRouter: the same text once more, and what must be sent back on the next turn.
+    reasoning_details: Option<Vec<Json>>,
+    refusal: Option<String>,
+    tool_calls: Option<Vec<Call>>,
+    /// The form before tools.
+    function_call: Option<Function>,
+    annotations: Option<Vec<Json>>,
+}
+
+/// A piece of a tool call. Only `index` is certain, and some servers leave out even that.
+#[derive(Deserialize)]
+struct Call {
+    index: Option<u64>,
+    id: Option<String>,
+    r#type: Option<String>,
+    #[serde(alias = "custom")]
+    function: Option<Function>,
+}
+
+#[derive(Default, Deserialize)]
+struct Function {
+    name: Option<String>,
+    #[serde(alias = "input")]
+    arguments: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct ReasoningDetail {
+    r#type: Option<String>,
+    text: Option<String>,
+    summary: Option<String>,
+    data: Option<Value>,
+    signature: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct Citation {
+    url_citation: UrlCitation,
+}
+
+#[derive(Deserialize)]
+struct UrlCitation {
+    url: Option<String>,
+    title: Option<String>,
+    start_index: Option<u64>,
+    end_index: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Counts {
+    prompt_tokens: Option<u64>,
+    completion_tokens: Option<u64>,
+    prompt_tokens_details: Option<PromptCounts>,
+    completion_tokens_details: Option<CompletionCounts>,
+    /// DeepSeek.
+    prompt_cache_hit_tokens: Option<u64>,
+}
+
+#[derive(Default, Deserialize)]
+struct PromptCounts {
+    cached_tokens: Option<u64>,
+    cache_write_tokens: Option<u64>,
+}
+
+#[derive(Default, Deserialize)]
+struct CompletionCounts {
+    reasoning_tokens: Option<u64>,
+    audio_tokens: Option<u64>,
+}
+
+/// `delta.content`: a string; Mistral's reasoning models write a list of parts.
+enum Content {
+    Text(String),
+    Parts(Vec<ContentPart>),
+}
+
+/// `{"type":"text","text":"…"}` or `{"type":"thinking","thinking":[{"type":"text","text":"…"}]}`.
+#[derive(Deserialize)]
+struct ContentPart {
+    text: Option<String>,
+    thinking: Option<Vec<ContentPart>>,
+}
+
+/// By hand, since an untagged enum would copy each token once more.
+impl<'de> Deserialize<'de> for Content {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Content;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("text or a list of parts")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Content, E> {
+                Ok(Content::Text(text.to_owned()))
+            }
+
+            fn visit_seq<A: de::SeqAccess<'de>>(self, parts: A) -> Result<Content, A::Error> {
+                Vec::deserialize(de::value::SeqAccessDeserializer::new(parts)).map(Content::Parts)
+            }
+        }
+        d.deserialize_any(Visitor)
+    }
+}

@@ -5,7 +5,10 @@
 //! and between them stands the log, so no protocol knows another.
 
 pub mod chat;
+mod complaint;
 pub mod native;
+
+pub use complaint::Complaint;
 
 use bytes::BytesMut;
 
@@ -35,22 +38,15 @@ pub trait Decode: Send {
 }
 
 /// Why an upstream's answer could not be decoded to its end.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// The upstream said so itself, in the middle of the answer.
-    #[error("{message}")]
-    Upstream {
-        /// Its words.
-        message: String,
-        /// Its code or type.
-        code: Option<String>,
-        /// The HTTP status that its code stands for.
-        status: Option<u16>,
-    },
+    #[error("{}", .0.message)]
+    Upstream(Complaint),
     /// It ended without its terminal mark.
     #[error("the upstream's answer ended without its terminal mark")]
     Truncated,
-    /// Not the protocol.
+    /// Not the protocol. The text holds nothing of the answer.
     #[error("{0}")]
     Malformed(String),
 }

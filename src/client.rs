@@ -1,0 +1,411 @@
+//! The one HTTP client: reqwest is named here and nowhere else.
+//!
+//! A [`Client`] speaks with one origin, whose headers and query it adds to each request. A body comes back as it arrives;
+//! dropping the [`Response`] closes the connection (HTTP/2: resets the stream), which is how a cancel stops a model. Redirects
+//! are not followed, since a prompt and a key are meant for the origin that was configured. The environment's proxy
+//! (`HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`) is used for `https` only and never for loopback: what is spoken to in the clear
+//! is near. No error's text holds a path, a query or a credential.
+
+use std::{fmt, net::IpAddr, path::Path, time::Duration};
+
+use bytes::Bytes;
+use reqwest::{
+    Method, Url,
+    header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
+};
+use serde::{Deserialize, Deserializer};
+
+/// How long an idle connection is kept. Python and Node servers let go of one after 5 s, and a request that crosses their
+/// good-bye is lost; near servers are quick to reach again, far ones (TLS) are worth more patience.
+const IDLE_NEAR: Duration = Duration::from_secs(4);
+const IDLE_FAR: Duration = Duration::from_secs(60);
+
+/// How much, and how long, [`Response::release`] reads to see the end of a body.
+const LEFTOVER_BYTES: usize = 64 * 1024;
+const LEFTOVER_TIME: Duration = Duration::from_secs(1);
+
+/// A value that is never shown: `Debug` and `Display` write `***`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes the value; white space around it is no part of it (keys come out of files and shells).
+    #[must_use]
+    pub fn new(value: &str) -> Self {
+        Self(value.trim().to_owned())
+    }
+
+    /// Reads the value from a file.
+    ///
+    /// # Errors
+    /// When the file cannot be read as text.
+    pub fn from_file(path: &Path) -> std::io::Result<Self> {
+        std::fs::read_to_string(path).map(|text| Self::new(&text))
+    }
+
+    /// The value itself, for the wire.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        String::deserialize(d).map(|value| Self::new(&value))
+    }
+}
+
+/// The secrets that a text written by somebody else may echo.
+#[derive(Clone, Debug, Default)]
+pub struct Secrets(Vec<Secret>);
+
+impl Secrets {
+    /// Remembers a secret. What has fewer than four bytes keeps nothing secret, and would make holes in ordinary words.
+    pub fn add(&mut self, secret: &Secret) {
+        if secret.0.len() >= 4 {
+            self.0.push(secret.clone());
+            // The longest first: a secret that is part of another one must not leave the rest of it behind.
+            self.0.sort_by_key(|secret| std::cmp::Reverse(secret.0.len()));
+        }
+    }
+
+    /// The text with `***` where a secret stood.
+    #[must_use]
+    pub fn scrub(&self, text: String) -> String {
+        self.0.iter().fold(text, |text, secret| match text.contains(&secret.0) {
+            true => text.replace(&secret.0, "***"),
+            false => text,
+        })
+    }
+}
+
+/// An origin cannot be spoken to as it is configured. The text says why, and repeats no value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Unusable(String);
+
+/// A client of one origin. Cheap to clone; clones share their connections.
+#[derive(Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    /// With the configured query.
+    base: Url,
+    headers: HeaderMap,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("origin", &self.origin()).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// A client of what lies under `base_url`, with or without a slash at its end. `connect` bounds the time until a
+    /// connection (TLS included) stands; no other clock is kept here.
+    ///
+    /// # Errors
+    /// When the URL is not a plain `http` or `https` one, or TLS finds no root certificates.
+    pub fn new(base_url: &str, connect: Duration) -> Result<Self, Unusable> {
+        let unusable = |why: &str| Unusable(why.to_owned());
+        let base = Url::parse(base_url)
+            .map_err(|why| Unusable(format!("is not a URL ({why}); write \"http://host:port/v1\"")))?;
+        if !matches!(base.scheme(), "http" | "https") {
+            return Err(unusable("must begin with http:// or https://"));
+        }
+        if !base.username().is_empty() || base.password().is_some() {
+            return Err(unusable("holds a user name or password; give the credential as `api_key` or in `headers`"));
+        }
+        if base.query().is_some() || base.fragment().is_some() {
+            return Err(unusable("holds a query or fragment; parameters belong in `query`"));
+        }
+        let http = connections(&base, connect)
+            .build()
+            .map_err(|error| Unusable(format!("cannot be reached with TLS: {}", root_cause(&error.without_url()))))?;
+        Ok(Self { http, base, headers: HeaderMap::new() })
+    }
+
+    /// Sends this header with every request.
+    ///
+    /// # Errors
+    /// When the name or the value has bytes that no header may have.
+    pub fn header(mut self, name: &str, value: &str) -> Result<Self, Unusable> {
+        let name = HeaderName::try_from(name).map_err(|_| Unusable("is not a header's name".to_owned()))?;
+        let mut value = HeaderValue::try_from(value)
+            .map_err(|_| Unusable("has a value that no header can carry (a line break, a control character)".to_owned()))?;
+        value.set_sensitive(true);
+        self.headers.insert(name, value);
+        Ok(self)
+    }
+
+    /// Sends this query parameter with every request.
+    #[must_use]
+    pub fn query(mut self, name: &str, value: &str) -> Self {
+        self.base.query_pairs_mut().append_pair(name, value);
+        self
+    }
+
+    /// `http://host:port`, as it may be shown.
+    #[must_use]
+    pub fn origin(&self) -> String {
+        self.base.origin().ascii_serialization()
+    }
+
+    /// The path of the base URL.
+    #[must_use]
+    pub fn base_path(&self) -> &str {
+        self.base.path()
+    }
+
+    /// Posts JSON to a path below the base URL and waits for the response's head. Cancel safe: dropping the future gives
+    /// the request up.
+    ///
+    /// # Errors
+    /// When there is no connection, or it breaks before the head is here. Every status is a success at this level.
+    pub async fn post(&self, path: &str, accept: &'static str, json: Vec<u8>) -> Result<Response, Error> {
+        let request = self.request(Method::POST, path, accept).header(CONTENT_TYPE, "application/json").body(json);
+        self.send(request).await
+    }
+
+    /// Gets a path below the base URL. Cancel safe.
+    ///
+    /// # Errors
+    /// As [`Client::post`].
+    pub async fn get(&self, path: &str, accept: &'static str) -> Result<Response, Error> {
+        self.send(self.request(Method::GET, path, accept)).await
+    }
+
+    fn request(&self, method: Method, path: &str, accept: &'static str) -> reqwest::RequestBuilder {
+        let mut url = self.base.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(path.split('/'));
+        }
+        self.http.request(method, url).header(ACCEPT, accept).headers(self.headers.clone())
+    }
+
+    async fn send(&self, request: reqwest::RequestBuilder) -> Result<Response, Error> {
+        let origin = self.origin();
+        match request.send().await {
+            Ok(inner) => Ok(Response { origin, inner }),
+            Err(error) if error.is_connect() => Err(Error::new(Stage::Connect, &origin, error)),
+            Err(error) => Err(Error::new(Stage::Head, &origin, error)),
+        }
+    }
+}
+
+/// How connections to this origin are made and kept.
+fn connections(base: &Url, connect: Duration) -> reqwest::ClientBuilder {
+    let far = base.scheme() == "https";
+    let builder = reqwest::Client::builder()
+        .user_agent(concat!("lastword/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none())
+        .referer(false)
+        .connect_timeout(connect)
+        .tcp_nodelay(true)
+        .pool_idle_timeout(if far { IDLE_FAR } else { IDLE_NEAR })
+        .http2_keep_alive_interval(Duration::from_secs(20))
+        .http2_keep_alive_timeout(Duration::from_secs(20));
+    // reqwest takes the process's crypto provider, and panics without one. Whoever installed one before us has chosen.
+    let _chosen_before = rustls::crypto::ring::default_provider().install_default();
+    match (far, is_loopback(base)) {
+        (true, false) => builder,
+        (true, true) => builder.no_proxy(),
+        // No certificate is ever looked at, so none are loaded: a machine without any can still ask its neighbour.
+        (false, _) => builder.no_proxy().tls_certs_only([]),
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    host == "localhost" || host.ends_with(".localhost") || address.is_ok_and(|address| address.is_loopback())
+}
+
+/// A response whose head is here and whose body is on its way.
+pub struct Response {
+    origin: String,
+    inner: reqwest::Response,
+}
+
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Response").field("origin", &self.origin).field("status", &self.status()).finish_non_exhaustive()
+    }
+}
+
+impl Response {
+    /// The HTTP status.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        self.inner.status().as_u16()
+    }
+
+    /// A header's first value, if it is text.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.inner.headers().get(name)?.to_str().ok()
+    }
+
+    /// Where a redirect points to, as it may be shown: without query and credentials.
+    #[must_use]
+    pub fn location(&self) -> Option<String> {
+        let mut url = self.inner.url().join(self.header("location")?).ok()?;
+        url.set_query(None);
+        url.set_fragment(None);
+        // Neither can be set on a URL without a host, and there they cannot stand either.
+        let _no_host = url.set_username("").and(url.set_password(None));
+        Some(url.into())
+    }
+
+    /// The next bytes of the body, as they came; nothing at its end. Cancel safe.
+    ///
+    /// # Errors
+    /// When the connection broke before the body's end.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
+        self.inner.chunk().await.map_err(|error| Error::new(Stage::Body, &self.origin, error))
+    }
+
+    /// The body's first `limit` bytes as text, for error messages: of a body that breaks, what came of it.
+    pub async fn text(mut self, limit: usize) -> String {
+        let mut body = Vec::new();
+        while body.len() < limit
+            && let Ok(Some(chunk)) = self.chunk().await
+        {
+            body.extend_from_slice(&chunk);
+        }
+        body.truncate(limit);
+        String::from_utf8_lossy(&body).into_owned()
+    }
+
+    /// Lets go of a body of which all that matters was read. If its end is near, the connection serves the next request;
+    /// if not, it is closed. Nobody waits for this: it is a task of at most a second.
+    pub fn release(mut self) {
+        tokio::spawn(tokio::time::timeout(LEFTOVER_TIME, async move {
+            let mut read = 0;
+            while read < LEFTOVER_BYTES
+                && let Ok(Some(chunk)) = self.chunk().await
+            {
+                read += chunk.len();
+            }
+        }));
+    }
+}
+
+/// How far a request had come when it failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// No connection stood.
+    Connect,
+    /// The request was on its way, the response's head was not here.
+    Head,
+    /// In the middle of the response's body.
+    Body,
+}
+
+/// A request or its response broke. The text names the origin and the cause.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    /// How far it had come.
+    pub stage: Stage,
+    /// The connect clock ran out.
+    pub timed_out: bool,
+    message: String,
+}
+
+impl Error {
+    fn new(stage: Stage, origin: &str, error: reqwest::Error) -> Self {
+        let error = error.without_url();
+        let timed_out = error.is_timeout();
+        let cause = root_cause(&error);
+        let message = match stage {
+            Stage::Connect => format!("cannot connect to {origin}: {cause}"),
+            Stage::Head => format!("{origin} gave no answer: {cause}"),
+            Stage::Body => format!("the connection to {origin} broke in the middle of the answer: {cause}"),
+        };
+        Self { stage, timed_out, message }
+    }
+}
+
+/// The innermost error says what happened; those around it say where, which the caller knows better.
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONNECT: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_secret_shows_itself_to_nobody() {
+        let secret = Secret::new(" sk-12345\n");
+        assert_eq!(format!("{secret:?} {secret}"), "*** ***");
+        assert_eq!(secret.expose(), "sk-12345");
+    }
+
+    #[test]
+    fn secrets_are_taken_out_of_a_text_the_longest_first() {
+        let mut secrets = Secrets::default();
+        for secret in ["sk-12345", "sk-12345-and-more", "abc"] {
+            secrets.add(&Secret::new(secret));
+        }
+        let text = "bad key sk-12345-and-more, not sk-12345; abc".to_owned();
+        assert_eq!(secrets.scrub(text), "bad key ***, not ***; abc");
+    }
+
+    #[test]
+    fn a_base_url_is_http_and_holds_nothing_secret() {
+        for (url, why) in [
+            ("localhost:8000/v1", "http://"),
+            ("not a url", "is not a URL"),
+            ("ftp://host/", "http://"),
+            ("https://me:pass@host/v1", "api_key"),
+            ("https://host/v1?key=pass", "`query`"),
+        ] {
+            let error = Client::new(url, CONNECT).expect_err(url).to_string();
+            assert!(error.contains(why) && !error.contains("pass@") && !error.contains("key=pass"), "{url}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_path_is_put_below_the_base_with_or_without_a_slash() {
+        for base in ["http://host:8000/v1", "http://host:8000/v1/"] {
+            let client = Client::new(base, CONNECT).expect("a client").query("api-version", "2 3");
+            let request = client.request(Method::POST, "chat/completions", "*/*").build().expect("a request");
+            assert_eq!(request.url().as_str(), "http://host:8000/v1/chat/completions?api-version=2+3");
+            assert_eq!(client.origin(), "http://host:8000");
+        }
+    }
+
+    #[test]
+    fn loopback_has_many_names() {
+        for (url, loopback) in [
+            ("http://127.0.0.1:1", true),
+            ("http://127.8.8.8", true),
+            ("https://[::1]:1", true),
+            ("http://localhost", true),
+            ("http://10.0.0.1", false),
+            ("https://localhost.example.com", false),
+        ] {
+            assert_eq!(is_loopback(&Url::parse(url).expect(url)), loopback, "{url}");
+        }
+    }
+}

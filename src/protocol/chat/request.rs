@@ -1,0 +1,197 @@
+//! A prompt as the body of a Chat Completions request, always streaming and with usage asked for.
+//!
+//! A client that spoke this protocol itself is passed on to the letter: numbers, order and members unknown to us are kept, and
+//! only `model`, `stream` and `stream_options` are ours. What it did not ask for is left out again on its side of the log.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser::SerializeMap};
+use serde_json::{Map, Value};
+
+use crate::{
+    event::Json,
+    prompt::{Content, Message, Prompt, Role},
+};
+
+/// The members that lastword itself decides on: nobody's extras may hold them.
+pub const RESERVED: [&str; 3] = ["model", "stream", "stream_options"];
+
+/// Where servers want the same thing said in two ways.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dialect {
+    /// `max_tokens`, which every server knows.
+    #[default]
+    Common,
+    /// `max_completion_tokens`: OpenAI's reasoning models refuse the older name, and few others know the newer one.
+    OpenAi,
+}
+
+/// The body that asks `model` for an answer. The members of each of `extras` replace those of the same name, in this order.
+/// Nothing when the client's own body is not a JSON object.
+#[must_use]
+pub fn request(prompt: &Prompt, model: &str, dialect: Dialect, extras: &[&Map<String, Value>]) -> Option<Vec<u8>> {
+    let mut body = match (&*prompt.protocol, &prompt.body) {
+        ("chat", Some(body)) => serde_json::from_str(body.get()).ok()?,
+        _ => from_common(prompt, dialect),
+    };
+    body.set("model", model);
+    for (name, value) in extras.iter().flat_map(|extra| extra.iter()) {
+        body.set(name, value);
+    }
+    body.set("stream", &true);
+    let asked = body.get("stream_options").and_then(|options| serde_json::from_str(options.get()).ok());
+    let mut options: Members = asked.unwrap_or_default();
+    options.set("include_usage", &true);
+    body.set("stream_options", &options);
+    serde_json::to_vec(&body).ok()
+}
+
+/// The prompt's common form is already in the words of this protocol.
+fn from_common(prompt: &Prompt, dialect: Dialect) -> Members {
+    let mut body = Members::default();
+    body.set("model", "");
+    let system = prompt.system.as_ref().map(|text| Message {
+        role: Role::System,
+        content: Some(Content::Text(text.clone())),
+        name: None,
+        tool_calls: None,
+        tool_call_id: None,
+    });
+    body.set("messages", &system.iter().chain(&prompt.messages).collect::<Vec<_>>());
+    let params = &prompt.params;
+    let max_tokens = match dialect {
+        Dialect::Common => "max_tokens",
+        Dialect::OpenAi => "max_completion_tokens",
+    };
+    body.set_some(max_tokens, params.max_tokens.as_ref());
+    body.set_some("temperature", params.temperature.as_ref());
+    body.set_some("top_p", params.top_p.as_ref());
+    body.set_some("stop", (!params.stop.is_empty()).then_some(&params.stop));
+    body.set_some("seed", params.seed.as_ref());
+    body.set_some("tools", params.tools.as_ref());
+    body.set_some("tool_choice", params.tool_choice.as_ref());
+    body.set_some("response_format", params.response_format.as_ref());
+    body
+}
+
+/// The members of a JSON object, in their order and each value to the letter.
+#[derive(Default)]
+struct Members(Vec<(String, Json)>);
+
+impl Members {
+    fn get(&self, name: &str) -> Option<&Json> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value)
+    }
+
+    /// Sets a member in its place, or at the end.
+    fn set<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) {
+        let value = Json::of(&value).expect("plain data has a JSON form");
+        match self.0.iter_mut().find(|(known, _)| known == name) {
+            Some((_, old)) => *old = value,
+            None => self.0.push((name.to_owned(), value)),
+        }
+    }
+
+    fn set_some<T: Serialize>(&mut self, name: &str, value: Option<&T>) {
+        if let Some(value) = value {
+            self.set(name, value);
+        }
+    }
+}
+
+impl Serialize for Members {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let mut map = s.serialize_map(Some(self.0.len()))?;
+        for (name, value) in &self.0 {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Members;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+                let mut members = Members::default();
+                while let Some((name, value)) = map.next_entry::<String, Json>()? {
+                    members.set(&name, &value); // of two members of one name the last one counts, as everywhere
+                }
+                Ok(members)
+            }
+        }
+        d.deserialize_map(Visitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prompt::Params;
+
+    fn body(prompt: &Prompt, dialect: Dialect, extras: &[&Map<String, Value>]) -> String {
+        String::from_utf8(request(prompt, "m", dialect, extras).expect("a body")).expect("text")
+    }
+
+    fn map(json: &str) -> Map<String, Value> {
+        serde_json::from_str(json).expect("an object")
+    }
+
+    #[test]
+    fn the_common_form_becomes_a_body() {
+        let prompt = Prompt {
+            system: Some("Be brief.".into()),
+            messages: vec![Message::text(Role::User, "Hi")],
+            params: Params { max_tokens: Some(5), stop: vec!["\n".into()], ..Params::default() },
+            ..Prompt::default()
+        };
+        assert_eq!(
+            body(&prompt, Dialect::Common, &[]),
+            r#"{"model":"m","messages":[{"role":"system","content":"Be brief."},{"role":"user","content":"Hi"}],"#.to_owned()
+                + r#""max_tokens":5,"stop":["\n"],"stream":true,"stream_options":{"include_usage":true}}"#
+        );
+        assert!(body(&prompt, Dialect::OpenAi, &[]).contains(r#""max_completion_tokens":5"#));
+    }
+
+    #[test]
+    fn a_body_of_the_same_protocol_is_kept_to_the_letter() {
+        let json = r#"{"temperature":1.10,"messages":[{"role":"user","x":1e2}],"model":"alias","stream":false,"z":{"b":1,"a":2}}"#;
+        let prompt = Prompt { protocol: "chat".into(), body: serde_json::from_str(json).ok(), ..Prompt::default() };
+        assert_eq!(
+            body(&prompt, Dialect::OpenAi, &[]),
+            r#"{"temperature":1.10,"messages":[{"role":"user","x":1e2}],"model":"m","stream":true,"z":{"b":1,"a":2},"#.to_owned()
+                + r#""stream_options":{"include_usage":true}}"#
+        );
+        let foreign = Prompt { protocol: "messages".into(), ..prompt };
+        assert!(!body(&foreign, Dialect::Common, &[]).contains("alias"));
+    }
+
+    #[test]
+    fn stream_options_of_the_client_stay_and_usage_is_asked_for() {
+        let json = r#"{"stream_options":{"include_usage":false,"include_obfuscation":false}}"#;
+        let prompt = Prompt { protocol: "chat".into(), body: serde_json::from_str(json).ok(), ..Prompt::default() };
+        let body = body(&prompt, Dialect::Common, &[]);
+        assert!(body.contains(r#""stream_options":{"include_usage":true,"include_obfuscation":false}"#), "{body}");
+    }
+
+    #[test]
+    fn extras_are_merged_in_last_and_cannot_stop_the_stream() {
+        let prompt = Prompt { params: Params { seed: Some(1), ..Params::default() }, ..Prompt::default() };
+        let (first, second) = (map(r#"{"seed":2,"top_k":1}"#), map(r#"{"top_k":40,"stream":false}"#));
+        let body = body(&prompt, Dialect::Common, &[&first, &second]);
+        assert!(body.contains(r#""seed":2,"top_k":40,"stream":true"#), "{body}");
+    }
+
+    #[test]
+    fn a_body_that_is_no_object_asks_nothing() {
+        let prompt = Prompt { protocol: "chat".into(), body: serde_json::from_str("[1]").ok(), ..Prompt::default() };
+        assert_eq!(request(&prompt, "m", Dialect::Common, &[]), None);
+    }
+}
