@@ -114,18 +114,9 @@ pub struct Ended {
     pub backend: String,
 }
 
-/// Why a reader's cursor could not be served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Reset {
-    /// It cannot be read, or is another stream's.
-    Unknown,
-    /// It is past the end of what is certain.
-    Ahead,
-}
-
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ResetLabels {
-    reason: Reset,
+    reason: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -180,7 +171,7 @@ impl Metrics {
     }
 
     /// A reader was told that its cursor cannot be served.
-    pub fn reset(&self, reason: Reset) {
+    pub fn reset(&self, reason: &'static str) {
         self.resets.get_or_create(&ResetLabels { reason }).inc();
     }
 
@@ -261,37 +252,13 @@ const TOKENS: [f64; 14] = [
 
 impl EncodeLabelValue for Status {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
-        let label = match self {
-            Self::Completed => "completed",
-            Self::Failed => "failed",
-            Self::Cancelled => "cancelled",
-            Self::Interrupted => "interrupted",
-        };
-        label.encode(encoder)
+        self.as_str().encode(encoder)
     }
 }
 
 impl EncodeLabelValue for Reason {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
-        let label = match self {
-            Self::Stop => "stop",
-            Self::Length => "length",
-            Self::ToolCalls => "tool_calls",
-            Self::ContentFilter => "content_filter",
-            Self::Budget => "budget",
-            Self::Deadline => "deadline",
-        };
-        label.encode(encoder)
-    }
-}
-
-impl EncodeLabelValue for Reset {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
-        let label = match self {
-            Self::Unknown => "unknown",
-            Self::Ahead => "ahead",
-        };
-        label.encode(encoder)
+        self.as_str().encode(encoder)
     }
 }
 
@@ -332,7 +299,7 @@ mod tests {
         metrics.ended(&ended);
         metrics.ended(&ended);
         metrics.ended(&Ended { status: Status::Interrupted, reason: None, ..ended });
-        metrics.reset(Reset::Ahead);
+        metrics.reset("ahead");
         metrics.used(&Usage { input_tokens: Some(9), ..Usage::default() });
 
         let mut samples = samples(&metrics);
