@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::upstream::{self, NAME};
 use crate::{
-    config::{Config, Flag},
+    config::{Backend, Config, Flag},
     server,
 };
 
@@ -54,10 +54,12 @@ impl Serve {
         if let Some(url) = &self.backend {
             let base_url = upstream::base_url(url);
             if base_url != *url {
-                tracing::info!("--backend has no path: taken as {}", crate::config::without_credentials(&base_url));
+                tracing::info!("--backend has no path: taken as {base_url}");
             }
-            if self.model.is_none() {
-                config.default_model = Some(upstream::first_model(&config).await);
+            if self.model.is_none()
+                && let Some(Backend::OpenAi(upstream)) = config.backends.get(NAME)
+            {
+                config.default_model = Some(upstream::first_model(upstream).await);
             }
         }
         server::run(config).await
