@@ -269,10 +269,9 @@ impl Gateway {
             protocol: prompt.protocol.clone(),
             metadata: prompt.metadata.clone(),
         };
-        let claims = idempotency.iter().map(|(key, fingerprint)| Claim {
-            key: claim_key(&owner, key),
-            fingerprint: fingerprint.clone(),
-        });
+        let claims = idempotency
+            .iter()
+            .map(|(key, fingerprint)| Claim { key: claim_key(&owner, key), fingerprint: fingerprint.clone() });
         let new = NewStream {
             id,
             created_at: unix_ms(),
@@ -367,7 +366,11 @@ impl Gateway {
         last: Cursor,
         mut each: impl FnMut(Cursor, &Record<'_>) + Send,
     ) -> Result<(), StoreError> {
-        let shown = |cursor, record: &Record<'_>| if cursor <= last { each(cursor, record) };
+        let shown = |cursor, record: &Record<'_>| {
+            if cursor <= last {
+                each(cursor, record)
+            }
+        };
         stream::fold(self.store.as_ref(), id, last, shown).await
     }
 

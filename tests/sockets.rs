@@ -30,9 +30,7 @@ use tokio::time::timeout;
 const LONG: Duration = Duration::from_secs(10);
 
 async fn soon<F: Future>(what: F) -> F::Output {
-    timeout(LONG, what)
-        .await
-        .expect("this should have happened long ago")
+    timeout(LONG, what).await.expect("this should have happened long ago")
 }
 
 // ---- the server ----
@@ -63,12 +61,7 @@ impl Drop for Server {
 
 /// Every clock far away: a test shortens the one it is about.
 fn limits() -> Limits {
-    Limits {
-        header_timeout: LONG * 10,
-        idle_timeout: LONG * 10,
-        write_timeout: LONG * 10,
-        ..Limits::default()
-    }
+    Limits { header_timeout: LONG * 10, idle_timeout: LONG * 10, write_timeout: LONG * 10, ..Limits::default() }
 }
 
 const SHORT: Duration = Duration::from_millis(100);
@@ -78,11 +71,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
         let (sender, dropped) = mpsc::unbounded_channel();
-        let toys = Toys {
-            dropped: sender,
-            go_on: Arc::new(Semaphore::new(0)),
-            answered: Arc::default(),
-        };
+        let toys = Toys { dropped: sender, go_on: Arc::new(Semaphore::new(0)), answered: Arc::default() };
         let router = Router::new()
             .route("/hello", get(hello))
             .route("/whole", get(whole))
@@ -96,13 +85,7 @@ impl Server {
             .with_state(toys.clone());
         let stop = Stop::default();
         let accepting = tokio::spawn(accept(listener, router, limits, stop.clone()));
-        Self {
-            at,
-            stop,
-            accepting,
-            dropped,
-            toys,
-        }
+        Self { at, stop, accepting, dropped, toys }
     }
 
     /// A client that has sent these bytes.
@@ -110,10 +93,7 @@ impl Server {
         let mut socket = TcpStream::connect(self.at).await.unwrap();
         socket.set_nodelay(true).unwrap();
         socket.write_all(bytes.as_ref()).await.unwrap();
-        Client {
-            socket,
-            read: Vec::new(),
-        }
+        Client { socket, read: Vec::new() }
     }
 
     /// A client that is in the middle of an answer.
@@ -175,11 +155,7 @@ where
 }
 
 async fn whole(connection: Connection, State(toys): State<Toys>) -> Body {
-    body(
-        connection,
-        toys,
-        |_| async_stream::stream! { yield Ok(Bytes::from_static(b"end\n")) },
-    )
+    body(connection, toys, |_| async_stream::stream! { yield Ok(Bytes::from_static(b"end\n")) })
 }
 
 async fn open(connection: Connection, State(toys): State<Toys>) -> Body {
@@ -232,9 +208,7 @@ async fn panics(connection: Connection, State(toys): State<Toys>) -> Body {
 }
 
 async fn flood(connection: Connection, State(toys): State<Toys>) -> Body {
-    body(connection, toys, |_| {
-        futures_util::stream::repeat_with(|| Ok(Bytes::from_static(&[b'.'; 16 * 1024])))
-    })
+    body(connection, toys, |_| futures_util::stream::repeat_with(|| Ok(Bytes::from_static(&[b'.'; 16 * 1024]))))
 }
 
 // ---- the clients ----
@@ -269,9 +243,7 @@ impl Client {
     }
 
     async fn sees_reset(self) -> bool {
-        self.rest()
-            .await
-            .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset)
+        self.rest().await.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset)
     }
 
     fn text(&self) -> String {
@@ -310,10 +282,7 @@ async fn three_versions_share_one_port() {
         client.until(&format!("{version} 200")).await;
     }
     let mut client = server.http2().await;
-    assert_eq!(
-        read(&mut ask(&mut client, "/hello").await).await.unwrap(),
-        "0"
-    );
+    assert_eq!(read(&mut ask(&mut client, "/hello").await).await.unwrap(), "0");
 }
 
 #[tokio::test]
@@ -352,9 +321,7 @@ async fn a_head_of_12_kb_is_read_and_one_of_20_is_refused() {
     let server = Server::start(limits()).await;
     let head = |kb: usize| {
         let cookie = "c".repeat(kb * 1024);
-        format!(
-            "GET /hello HTTP/1.1\r\nhost: here\r\nconnection: close\r\ncookie: {cookie}\r\n\r\n"
-        )
+        format!("GET /hello HTTP/1.1\r\nhost: here\r\nconnection: close\r\ncookie: {cookie}\r\n\r\n")
     };
     let answer = server.client(head(12)).await.rest().await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
@@ -366,11 +333,7 @@ async fn a_head_of_12_kb_is_read_and_one_of_20_is_refused() {
 
 #[tokio::test]
 async fn who_says_nothing_sensible_is_gone_after_the_header_timeout() {
-    let server = Server::start(Limits {
-        header_timeout: SHORT,
-        ..limits()
-    })
-    .await;
+    let server = Server::start(Limits { header_timeout: SHORT, ..limits() }).await;
     let hello_of_tls = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".as_slice();
     let preface_and_settings = [PREFACE, NO_SETTINGS].concat();
     let bad: [(&str, &[u8]); 8] = [
@@ -379,10 +342,7 @@ async fn who_says_nothing_sensible_is_gone_after_the_header_timeout() {
         ("a preface and nothing", PREFACE),
         ("a preface, settings and nothing", &preface_and_settings),
         ("half a head", b"GET /hello HTTP/1.1\r\nhos"),
-        (
-            "half a body's head",
-            b"POST /refuses HTTP/1.1\r\ncontent-length: 5",
-        ),
+        ("half a body's head", b"POST /refuses HTTP/1.1\r\ncontent-length: 5"),
         ("rubbish", b"\0\x01\x02\x03 what is this?\r\n\r\n"),
         ("TLS", hello_of_tls),
     ];
@@ -395,11 +355,7 @@ async fn who_says_nothing_sensible_is_gone_after_the_header_timeout() {
 
 #[tokio::test]
 async fn a_slow_head_is_gone_after_the_header_timeout() {
-    let server = Server::start(Limits {
-        header_timeout: SHORT,
-        ..limits()
-    })
-    .await;
+    let server = Server::start(Limits { header_timeout: SHORT, ..limits() }).await;
     let mut client = server.client("GET /hello HTTP/1.1\r\n").await;
     let slowly = async {
         // Each line arrives in time, the head as a whole does not.
@@ -412,11 +368,7 @@ async fn a_slow_head_is_gone_after_the_header_timeout() {
 
 #[tokio::test]
 async fn an_idle_connection_is_closed_after_the_idle_timeout_only() {
-    let limits = Limits {
-        header_timeout: SHORT,
-        idle_timeout: SHORT * 4,
-        ..limits()
-    };
+    let limits = Limits { header_timeout: SHORT, idle_timeout: SHORT * 4, ..limits() };
     let server = Server::start(limits).await;
     let mut client = server.client(request("HTTP/1.1", "/hello")).await;
     client.until("200").await;
@@ -427,11 +379,7 @@ async fn an_idle_connection_is_closed_after_the_idle_timeout_only() {
 
 #[tokio::test]
 async fn at_the_limit_a_client_waits_for_a_slot() {
-    let server = Server::start(Limits {
-        max_connections: 1,
-        ..limits()
-    })
-    .await;
+    let server = Server::start(Limits { max_connections: 1, ..limits() }).await;
     let mut first = server.client(request("HTTP/1.1", "/hello")).await;
     first.until("200").await;
     let mut second = server.client(request("HTTP/1.1", "/hello")).await;
@@ -456,53 +404,33 @@ async fn a_whole_answer_ends_with_a_fin() {
         assert!(!server.next_dropped().await);
     }
     let mut client = server.http2().await;
-    assert_eq!(
-        read(&mut ask(&mut client, "/whole").await).await.unwrap(),
-        "token\nend\n"
-    );
+    assert_eq!(read(&mut ask(&mut client, "/whole").await).await.unwrap(), "token\nend\n");
 }
 
 #[tokio::test]
 async fn a_fin_comes_after_every_byte() {
     for version in HTTP1 {
-        let mut server = Server::start(Limits {
-            max_connections: 1,
-            ..limits()
-        })
-        .await;
+        let mut server = Server::start(Limits { max_connections: 1, ..limits() }).await;
         server.toys.go_on.add_permits(1);
         // A client with room for little, that asks and then reads nothing.
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
-        let mut slow = Client {
-            socket: socket.connect(server.at).await.unwrap(),
-            read: Vec::new(),
-        };
+        let mut slow = Client { socket: socket.connect(server.at).await.unwrap(), read: Vec::new() };
         let close = format!("GET /pages/3 {version}\r\nhost: here\r\nconnection: close\r\n\r\n");
         slow.send(close).await;
         assert!(!server.next_dropped().await);
         // It says that it will send no more, so the server closes; that it has is seen by the next in the line.
         slow.socket.shutdown().await.unwrap();
-        server
-            .client(request("HTTP/1.1", "/hello"))
-            .await
-            .until("200")
-            .await;
+        server.client(request("HTTP/1.1", "/hello")).await.until("200").await;
         let answer = slow.rest().await.unwrap();
-        assert!(
-            answer.contains("end\n"),
-            "{version}: {} bytes and no end",
-            answer.len()
-        );
+        assert!(answer.contains("end\n"), "{version}: {} bytes and no end", answer.len());
     }
 }
 
 #[tokio::test]
 async fn a_refused_upload_gets_its_answer() {
     let server = Server::start(limits()).await;
-    let mut client = server
-        .client("POST /refuses HTTP/1.1\r\nhost: here\r\ncontent-length: 4000000\r\n\r\n")
-        .await;
+    let mut client = server.client("POST /refuses HTTP/1.1\r\nhost: here\r\ncontent-length: 4000000\r\n\r\n").await;
     client.send(vec![0; 4_000_000]).await;
     let answer = client.rest().await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
@@ -522,26 +450,17 @@ async fn an_answer_that_gives_up_ends_with_a_reset() {
         let mut body = ask(&mut client, path).await;
         soon(body.data()).await.unwrap().unwrap();
         server.toys.go_on.add_permits(1);
-        assert_eq!(
-            read(&mut body).await.unwrap_err().reason(),
-            Some(Reason::CANCEL),
-            "{path}"
-        );
+        assert_eq!(read(&mut body).await.unwrap_err().reason(), Some(Reason::CANCEL), "{path}");
         assert!(!server.next_dropped().await);
         // The connection is as good as before.
-        assert_eq!(
-            read(&mut ask(&mut client, "/hello").await).await.unwrap(),
-            "0"
-        );
+        assert_eq!(read(&mut ask(&mut client, "/hello").await).await.unwrap(), "0");
     }
 }
 
 #[tokio::test]
 async fn an_idle_connection_closes_with_a_fin_after_a_head_request() {
     let server = Server::start(limits()).await;
-    let mut client = server
-        .client("HEAD /open HTTP/1.1\r\nhost: here\r\n\r\n")
-        .await;
+    let mut client = server.client("HEAD /open HTTP/1.1\r\nhost: here\r\n\r\n").await;
     client.until("\r\n\r\n").await;
     server.stop.abort();
     assert_eq!(client.rest().await.unwrap(), "");
@@ -551,34 +470,20 @@ async fn an_idle_connection_closes_with_a_fin_after_a_head_request() {
 
 #[tokio::test]
 async fn a_reader_that_takes_nothing_is_cut_off() {
-    let mut server = Server::start(Limits {
-        write_timeout: SHORT,
-        ..limits()
-    })
-    .await;
+    let mut server = Server::start(Limits { write_timeout: SHORT, ..limits() }).await;
     for version in HTTP1 {
         let idle = server.reader(version, "/open").await;
         let stalled = server.reader(version, "/flood").await;
-        assert!(
-            server.next_dropped().await,
-            "the reader has not left, it was cut off"
-        );
+        assert!(server.next_dropped().await, "the reader has not left, it was cut off");
         assert!(stalled.sees_reset().await);
         drop(idle);
-        assert!(
-            !server.next_dropped().await,
-            "a reader with nothing to read is not cut off"
-        );
+        assert!(!server.next_dropped().await, "a reader with nothing to read is not cut off");
     }
 }
 
 #[tokio::test]
 async fn a_slow_reader_is_not_cut_off() {
-    let server = Server::start(Limits {
-        write_timeout: SHORT * 4,
-        ..limits()
-    })
-    .await;
+    let server = Server::start(Limits { write_timeout: SHORT * 4, ..limits() }).await;
     server.toys.go_on.add_permits(1);
     let mut slow = server.reader("HTTP/1.1", "/pages/512").await;
     for _ in 0..16 {
@@ -591,17 +496,9 @@ async fn a_slow_reader_is_not_cut_off() {
 
 #[tokio::test]
 async fn a_stream_that_takes_nothing_is_cut_off_alone() {
-    let mut server = Server::start(Limits {
-        write_timeout: SHORT,
-        ..limits()
-    })
-    .await;
+    let mut server = Server::start(Limits { write_timeout: SHORT, ..limits() }).await;
     let mut client = server
-        .http2_with(
-            h2::client::Builder::new()
-                .initial_window_size(20_000)
-                .initial_connection_window_size(1 << 20),
-        )
+        .http2_with(h2::client::Builder::new().initial_window_size(20_000).initial_connection_window_size(1 << 20))
         .await;
     let mut idle = ask(&mut client, "/pages/10").await;
     let mut pages = 0;
@@ -631,10 +528,7 @@ async fn a_stream_that_takes_nothing_is_cut_off_alone() {
     let data = soon(reading.data()).await.unwrap().unwrap();
     assert!(!data.is_empty(), "the reader beside it reads on");
     server.toys.go_on.add_permits(1);
-    assert!(
-        read(&mut idle).await.unwrap().ends_with("end\n"),
-        "it waited, but had nothing to say"
-    );
+    assert!(read(&mut idle).await.unwrap().ends_with("end\n"), "it waited, but had nothing to say");
 }
 
 #[tokio::test]
@@ -701,10 +595,7 @@ async fn an_abort_resets_what_is_running() {
     assert!(old.sees_reset().await);
     assert!(new.sees_reset().await);
     let error = read(&mut body).await.unwrap_err();
-    assert_eq!(
-        error.get_io().map(io::Error::kind),
-        Some(io::ErrorKind::ConnectionReset)
-    );
+    assert_eq!(error.get_io().map(io::Error::kind), Some(io::ErrorKind::ConnectionReset));
     for _ in 0..3 {
         assert!(server.next_dropped().await, "no reader has left");
     }
@@ -717,23 +608,12 @@ async fn a_request_knows_its_peer() -> Result<(), Infallible> {
     let at = listener.local_addr().unwrap();
     let peer = async |connection: Connection| connection.peer().unwrap().to_string();
     let stop = Stop::default();
-    let accepting = tokio::spawn(accept(
-        listener,
-        Router::new().route("/", get(peer)),
-        limits(),
-        stop.clone(),
-    ));
+    let accepting = tokio::spawn(accept(listener, Router::new().route("/", get(peer)), limits(), stop.clone()));
     let mut socket = TcpStream::connect(at).await.unwrap();
-    socket
-        .write_all(request("HTTP/1.0", "/").as_bytes())
-        .await
-        .unwrap();
+    socket.write_all(request("HTTP/1.0", "/").as_bytes()).await.unwrap();
     let mut answer = String::new();
     soon(socket.read_to_string(&mut answer)).await.unwrap();
-    assert!(
-        answer.ends_with(&socket.local_addr().unwrap().to_string()),
-        "{answer}"
-    );
+    assert!(answer.ends_with(&socket.local_addr().unwrap().to_string()), "{answer}");
     stop.abort();
     soon(accepting).await.unwrap();
     Ok(())

@@ -54,13 +54,22 @@ mod tests {
     #[test]
     fn a_foreign_page_is_told_from_our_own_and_from_a_program() {
         let is_foreign = |pairs: &[(&'static str, &'static str)]| {
-            let headers = pairs.iter().map(|(name, value)| (name.parse().expect("name"), value.parse().expect("value")));
+            let headers =
+                pairs.iter().map(|(name, value)| (name.parse().expect("name"), value.parse().expect("value")));
             foreign(&headers.collect())
         };
         assert!(!is_foreign(&[("host", "a.example:8080")]), "curl");
         assert!(!is_foreign(&[("host", "a.example:8080"), ("origin", "http://a.example:8080")]));
-        assert!(!is_foreign(&[("host", "10.0.0.1"), ("origin", "https://a.example"), ("sec-fetch-site", "same-origin")]));
-        assert!(!is_foreign(&[("host", "10.0.0.1"), ("x-forwarded-host", "a.example"), ("origin", "https://a.example")]));
+        assert!(!is_foreign(&[
+            ("host", "10.0.0.1"),
+            ("origin", "https://a.example"),
+            ("sec-fetch-site", "same-origin")
+        ]));
+        assert!(!is_foreign(&[
+            ("host", "10.0.0.1"),
+            ("x-forwarded-host", "a.example"),
+            ("origin", "https://a.example")
+        ]));
         assert!(is_foreign(&[("host", "a.example"), ("origin", "https://evil.example")]));
         assert!(is_foreign(&[("host", "a.example"), ("origin", "null")]));
         assert!(is_foreign(&[("host", "a.example"), ("sec-fetch-site", "cross-site")]));

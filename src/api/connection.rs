@@ -26,35 +26,23 @@ pub struct Connection {
 
 impl Connection {
     pub(crate) fn accepted(peer: SocketAddr) -> Self {
-        Self {
-            peer: Some(peer),
-            ..Self::default()
-        }
+        Self { peer: Some(peer), ..Self::default() }
     }
 
     /// The same connection, for one new HTTP/2 stream on it.
     pub(crate) fn stream(&self) -> Self {
-        Self {
-            stream_ended: Some(Arc::default()),
-            ..self.clone()
-        }
+        Self { stream_ended: Some(Arc::default()), ..self.clone() }
     }
 
     /// Notes that lastword ends the stream if this is one, else the connection. Call it before anything is dropped.
     pub(crate) fn end(&self) {
-        self.stream_ended
-            .as_ref()
-            .unwrap_or(&self.ended)
-            .store(true, Ordering::Release);
+        self.stream_ended.as_ref().unwrap_or(&self.ended).store(true, Ordering::Release);
     }
 
     /// Whether lastword itself has ended this connection (the end of a drain) or cut this reader (the write
     /// deadline). A reader whose body is dropped then has not left.
     pub fn ended_by_us(&self) -> bool {
-        let stream_ended = self
-            .stream_ended
-            .as_ref()
-            .is_some_and(|ended| ended.load(Ordering::Acquire));
+        let stream_ended = self.stream_ended.as_ref().is_some_and(|ended| ended.load(Ordering::Acquire));
         stream_ended || self.ended.load(Ordering::Acquire)
     }
 

@@ -10,12 +10,7 @@ use axum::{
 };
 use serde::Serialize;
 
-use crate::{
-    gateway::StartError,
-    protocol::native::BadRequest,
-    route::RouteError,
-    store::StoreError,
-};
+use crate::{gateway::StartError, protocol::native::BadRequest, route::RouteError, store::StoreError};
 
 /// See the module.
 #[derive(Clone, Debug, Serialize)]

@@ -18,7 +18,11 @@ use tokio::{
 };
 use tracing::warn;
 
-use super::{Api, X_STREAM_ID, connection::{Connection, GaveUp}, error::Problem};
+use super::{
+    Api, X_STREAM_ID,
+    connection::{Connection, GaveUp},
+    error::Problem,
+};
 use crate::{
     gateway::{Attachment, Place},
     generation::Attached,
@@ -40,7 +44,7 @@ const KEEP: usize = 2 * 1024;
 
 /// How a reader likes its heartbeats.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Heartbeat {
+pub(super) enum Heartbeat {
     /// A comment line: keeps proxies content, and no client sees it.
     #[default]
     Comment,
@@ -61,7 +65,7 @@ impl Heartbeat {
 ///
 /// # Errors
 /// When what precedes the reader's cursor cannot be read.
-pub async fn respond(
+pub(super) async fn respond(
     api: &Arc<Api>,
     attachment: Attachment,
     mut encoder: Native,
@@ -99,7 +103,7 @@ pub async fn respond(
 }
 
 /// The head of an answer in events. `no-transform` and `X-Accel-Buffering` keep proxies from holding tokens back.
-pub fn head(status: StatusCode, id: StreamId, body: Body) -> Response {
+pub(super) fn head(status: StatusCode, id: StreamId, body: Body) -> Response {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();

@@ -34,7 +34,7 @@ use crate::{
 ///
 /// A client that repeats its POST after a cut (fetch-event-source does) says with `Last-Event-ID` what it has seen, and is
 /// attached to that answer: never is a second one generated.
-pub async fn create(
+pub(super) async fn create(
     State(api): State<Arc<Api>>,
     connection: Connection,
     headers: HeaderMap,
@@ -81,7 +81,7 @@ pub async fn create(
 }
 
 /// `GET /v1/streams/{id}/events`: the events after the reader's cursor, then those that come, then the end.
-pub async fn events(
+pub(super) async fn events(
     State(api): State<Arc<Api>>,
     connection: Connection,
     Path(id): Path<String>,
@@ -94,26 +94,26 @@ pub async fn events(
 }
 
 /// `HEAD /v1/streams/{id}/events`: whether there is something to read. Nobody is attached.
-pub async fn events_head(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn events_head(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<Response, Problem> {
     let id = stream_id(&id)?;
     api.gateway.stream(NOBODY, id).await?;
     Ok(events::head(StatusCode::OK, id, Body::empty()))
 }
 
 /// `GET /v1/streams/{id}`: the state, with all that was said so far.
-pub async fn show(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn show(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<Response, Problem> {
     full_state(&api, stream_id(&id)?).await
 }
 
 /// How much of a list to show.
 #[derive(Debug, Deserialize)]
-pub struct Slice {
+pub(super) struct Slice {
     limit: Option<String>,
     before: Option<String>,
 }
 
 /// `GET /v1/streams`: the caller's streams, newest first, without what was said in them.
-pub async fn list(State(api): State<Arc<Api>>, Query(slice): Query<Slice>) -> Result<Response, Problem> {
+pub(super) async fn list(State(api): State<Arc<Api>>, Query(slice): Query<Slice>) -> Result<Response, Problem> {
     let bad = |field, detail: String, remedy| {
         Problem::new(StatusCode::BAD_REQUEST, "bad_request", detail).field(field).remedy(remedy)
     };
@@ -125,7 +125,9 @@ pub async fn list(State(api): State<Arc<Api>>, Query(slice): Query<Slice>) -> Re
     let before = match slice.before.as_deref().filter(|before| !before.is_empty()).map(str::parse) {
         None => None,
         Some(Ok(id)) => Some(id),
-        Some(Err(error)) => return Err(bad("before", format!("`before`: {error}"), "give the last id of the page before")),
+        Some(Err(error)) => {
+            return Err(bad("before", format!("`before`: {error}"), "give the last id of the page before"));
+        }
     };
     let mut streams = api.gateway.list(NOBODY, before, limit + 1).await?;
     let more = streams.len() > limit;
@@ -136,20 +138,20 @@ pub async fn list(State(api): State<Arc<Api>>, Query(slice): Query<Slice>) -> Re
 }
 
 /// `POST /v1/streams/{id}/cancel`: stops the generation; what was said stands. The response is the state.
-pub async fn cancel(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn cancel(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<Response, Problem> {
     let id = stream_id(&id)?;
     api.gateway.cancel(NOBODY, id).await?;
     full_state(&api, id).await
 }
 
 /// `DELETE /v1/streams/{id}`: cancels it if it runs, then erases it.
-pub async fn remove(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<StatusCode, Problem> {
+pub(super) async fn remove(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<StatusCode, Problem> {
     api.gateway.remove(NOBODY, stream_id(&id)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// `GET /v1/models`: what can be asked for.
-pub async fn models(State(api): State<Arc<Api>>) -> Response {
+pub(super) async fn models(State(api): State<Arc<Api>>) -> Response {
     let model = |model: Listed| json!({ "id": model.name, "object": "model", "created": 0, "owned_by": model.backend });
     let data: Vec<_> = api.gateway.router().models().into_iter().map(model).collect();
     Json(json!({ "object": "list", "data": data, "default": api.gateway.router().default_model() })).into_response()
@@ -219,9 +221,9 @@ fn is_text(headers: &HeaderMap) -> bool {
 
 fn accepts_events(headers: &HeaderMap) -> bool {
     let accepts = headers.get_all(header::ACCEPT).into_iter().filter_map(|accept| accept.to_str().ok());
-    accepts.flat_map(|accept| accept.split(',')).any(|kind| {
-        kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream"))
-    })
+    accepts
+        .flat_map(|accept| accept.split(','))
+        .any(|kind| kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream")))
 }
 
 /// The header, if it is there and not empty (some clients send an empty one on the first request).
@@ -259,9 +261,13 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
     match value.to_str() {
         Ok(key) if (1..=255).contains(&key.len()) => Ok(Some(key.to_owned())),
-        _ => Err(Problem::new(StatusCode::BAD_REQUEST, "bad_request", "`Idempotency-Key` is empty, too long or not ASCII")
-            .field("Idempotency-Key")
-            .remedy("give 1 to 255 visible ASCII characters, such as a UUID")),
+        _ => Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            "bad_request",
+            "`Idempotency-Key` is empty, too long or not ASCII",
+        )
+        .field("Idempotency-Key")
+        .remedy("give 1 to 255 visible ASCII characters, such as a UUID")),
     }
 }
 

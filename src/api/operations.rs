@@ -12,12 +12,12 @@ use super::{Api, error::Problem};
 use crate::telemetry;
 
 /// `GET /healthz`: the process lives.
-pub async fn health() -> &'static str {
+pub(super) async fn health() -> &'static str {
     "ok\n"
 }
 
 /// `GET /readyz`: an answer could be started now; else `503` and why not.
-pub async fn ready(State(api): State<Arc<Api>>) -> Response {
+pub(super) async fn ready(State(api): State<Arc<Api>>) -> Response {
     match api.gateway.ready().await {
         Ok(()) => "ready\n".into_response(),
         Err(why) => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", why)
@@ -27,6 +27,6 @@ pub async fn ready(State(api): State<Arc<Api>>) -> Response {
 }
 
 /// `GET /metrics`: in the format of Prometheus.
-pub async fn metrics(State(api): State<Arc<Api>>) -> Response {
+pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Response {
     ([(header::CONTENT_TYPE, telemetry::METRICS_TYPE)], api.gateway.metrics().render()).into_response()
 }

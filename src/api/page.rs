@@ -27,12 +27,12 @@ const FILES: [(&str, &str, &[u8]); 8] = [
 const POLICY: &str = "default-src 'self'; img-src 'self' data: blob:; frame-ancestors 'none'; base-uri 'none'";
 
 /// `GET /`.
-pub async fn index() -> Response {
+pub(super) async fn index() -> Response {
     file("")
 }
 
 /// `GET /{name}`: one of the page's files.
-pub async fn asset(Path(name): Path<String>) -> Response {
+pub(super) async fn asset(Path(name): Path<String>) -> Response {
     file(&name)
 }
 

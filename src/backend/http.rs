@@ -146,7 +146,9 @@ impl Upstream {
         if let Some(key) = key {
             secrets.add(&key);
             client = match &config.auth_header {
-                Some(name) => client.header(name, key.expose()).map_err(|problem| BadConfig::new("auth_header", problem)),
+                Some(name) => {
+                    client.header(name, key.expose()).map_err(|problem| BadConfig::new("auth_header", problem))
+                }
                 None => client
                     .header("authorization", &format!("Bearer {}", key.expose()))
                     .map_err(|problem| BadConfig::new("api_key", problem)),
@@ -236,7 +238,10 @@ impl Upstream {
             }
             let text = response.text(LIST_BYTES).await;
             serde_json::from_str(&text).map_err(|_| {
-                BackendError::new(ErrorKind::Malformed, format!("`{}` answered /{path} with something else than JSON", self.name))
+                BackendError::new(
+                    ErrorKind::Malformed,
+                    format!("`{}` answered /{path} with something else than JSON", self.name),
+                )
             })
         };
         json.await.map_err(|error| self.presentable(error))
@@ -257,7 +262,10 @@ impl Upstream {
         let body = response.text(COMPLAINT_BYTES).await;
         let complaint = serde_json::from_str::<Value>(&body).ok();
         if let Some(complaint) = complaint.as_ref().and_then(|json| Complaint::of(json.get("error")?)) {
-            let mut error = BackendError::new(ErrorKind::Refused, format!("`{name}` answered with an error: {}", complaint.message));
+            let mut error = BackendError::new(
+                ErrorKind::Refused,
+                format!("`{name}` answered with an error: {}", complaint.message),
+            );
             error.status = complaint.status;
             error.r#type = complaint.code;
             return Err(error);
@@ -287,7 +295,8 @@ impl Upstream {
         error.should_retry = response.header("x-should-retry").and_then(|word| word.parse().ok());
         let complaint = Complaint::read(&response.text(COMPLAINT_BYTES).await);
         let words = if complaint.message.is_empty() { "with no word of why" } else { &complaint.message };
-        let hint = self.not_found.as_deref().filter(|_| status == 404).map(|hint| format!(" ({hint})")).unwrap_or_default();
+        let hint =
+            self.not_found.as_deref().filter(|_| status == 404).map(|hint| format!(" ({hint})")).unwrap_or_default();
         error.message = format!("`{name}` answered {status}: {words}{hint}");
         error.r#type = complaint.code;
         error
@@ -315,7 +324,10 @@ fn feed<D: Decode>(
             Ok(Some(frame)) => decode.frame(frame.event, frame.data, events)?,
             Ok(None) => return Ok(()),
             Err(too_long) => {
-                return Err(BackendError::new(ErrorKind::Malformed, format!("{too_long}; raise `max_line` if that is right")));
+                return Err(BackendError::new(
+                    ErrorKind::Malformed,
+                    format!("{too_long}; raise `max_line` if that is right"),
+                ));
             }
         }
     }

@@ -4,9 +4,9 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::Args;
 
-use super::upstream::{self, NAME};
+use super::upstream;
 use crate::{
-    config::{Backend, Config, Flag},
+    config::{Config, Flag},
     server,
 };
 
@@ -56,11 +56,7 @@ impl Serve {
             if base_url != *url {
                 tracing::info!("--backend has no path: taken as {base_url}");
             }
-            if self.model.is_none()
-                && let Some(Backend::OpenAi(upstream)) = config.backends.get(NAME)
-            {
-                config.default_model = Some(upstream::first_model(upstream).await);
-            }
+            upstream::settle_models(&mut config, self.model).await;
         }
         server::run(config).await
     }
@@ -78,7 +74,6 @@ impl Serve {
                 "backends.upstream.api_key",
                 self.backend_key_env.as_deref().map(|variable| format!("${{{variable}}}")),
             ),
-            flag("--model", "default_model", self.model.as_deref().map(|model| format!("{NAME}/{model}"))),
         ]
         .into_iter()
         .flatten()

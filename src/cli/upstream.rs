@@ -2,7 +2,10 @@
 
 use tracing::{info, warn};
 
-use crate::{backend::http, server};
+use crate::{
+    config::{Backend, Config},
+    server,
+};
 
 /// Its name in the configuration.
 pub(super) const NAME: &str = "upstream";
@@ -16,19 +19,30 @@ pub(super) fn base_url(url: &str) -> String {
     }
 }
 
-/// Its first model, as it is asked for: `upstream/gemma`. A server that lists none often takes any name.
-pub(super) async fn first_model(upstream: &http::Config) -> String {
-    let model = match server::upstream::first_model(NAME, upstream).await {
-        Ok(model) => {
-            info!("the default model is {NAME}/{model}, the first that --backend lists; --model names another");
-            model
+/// Sets what the backend is known to have, and the first of it as the default: the named model, else all that it lists.
+pub(super) async fn settle_models(config: &mut Config, named: Option<String>) {
+    let models = match named {
+        Some(model) => vec![model],
+        None => listed(config).await,
+    };
+    config.default_model = models.first().map(|model| format!("{NAME}/{model}"));
+    if let Some(Backend::OpenAi(upstream)) = config.backends.get_mut(NAME) {
+        upstream.models = models;
+    }
+}
+
+/// A server that lists nothing has often but one model, and takes any name for it.
+async fn listed(config: &Config) -> Vec<String> {
+    match server::upstream::models(config, NAME).await {
+        Ok(models) => {
+            info!("the default model is {NAME}/{}, the first that --backend lists; --model names another", models[0]);
+            models
         }
         Err(error) => {
             warn!("--backend is asked for a model called `default`, since {error:#}; --model names another");
-            "default".to_owned()
+            vec!["default".to_owned()]
         }
-    };
-    format!("{NAME}/{model}")
+    }
 }
 
 #[cfg(test)]

@@ -81,10 +81,7 @@ impl Default for Stop {
     fn default() -> Self {
         let abort = CancellationToken::new();
         // A child, so that an abort without a drain before it is seen by those who wait for a drain.
-        Self {
-            graceful: abort.child_token(),
-            abort,
-        }
+        Self { graceful: abort.child_token(), abort }
     }
 }
 
@@ -109,21 +106,12 @@ impl Stop {
 pub async fn accept(listener: TcpListener, router: Router, limits: Limits, stop: Stop) {
     let slots = Arc::new(Semaphore::new(limits.max_connections));
     let tasks = TaskTracker::new();
-    let server = Arc::new(Server {
-        router,
-        http1: http1(&limits),
-        limits,
-        stop: stop.clone(),
-        tasks: tasks.clone(),
-    });
+    let server = Arc::new(Server { router, http1: http1(&limits), limits, stop: stop.clone(), tasks: tasks.clone() });
     let mut failures = Failures::default();
     loop {
         let next = async {
             // The slot first: at the limit the client waits in the backlog.
-            let slot = Arc::clone(&slots)
-                .acquire_owned()
-                .await
-                .expect("the semaphore is never closed");
+            let slot = Arc::clone(&slots).acquire_owned().await.expect("the semaphore is never closed");
             (slot, failures.accept(&listener).await)
         };
         let (slot, (socket, peer)) = select! {
@@ -198,44 +186,22 @@ impl Server {
             () = sleep_until(first_head) => return,
             () = drain.cancelled() => return,
         };
-        let (io, answers) = (
-            TokioIo::new(io),
-            Answers::new(self.router.clone(), Arc::clone(&link)),
-        );
-        let driver = Driver {
-            link: &link,
-            drain: &drain,
-            abort: &self.stop.abort,
-            first_head,
-        };
+        let (io, answers) = (TokioIo::new(io), Answers::new(self.router.clone(), Arc::clone(&link)));
+        let driver = Driver { link: &link, drain: &drain, abort: &self.stop.abort, first_head };
         match version {
-            Ok(Version::Http1) => {
-                driver
-                    .drive(pin!(self.http1.serve_connection(io, answers)))
-                    .await
-            }
+            Ok(Version::Http1) => driver.drive(pin!(self.http1.serve_connection(io, answers))).await,
             // Boxed: it is large, and most connections are HTTP/1.
             Ok(Version::Http2) => {
-                driver
-                    .drive(Box::pin(self.http2(&link).serve_connection(io, answers)).as_mut())
-                    .await
+                driver.drive(Box::pin(self.http2(&link).serve_connection(io, answers)).as_mut()).await
             }
             Err(error) => debug!(%error, "connection failed"),
         }
     }
 
     fn http2(&self, link: &Arc<Link>) -> http2::Builder<Streams> {
-        let Limits {
-            write_timeout,
-            max_streams,
-            ping,
-            ..
-        } = self.limits;
-        let mut builder = http2::Builder::new(Streams {
-            link: Arc::clone(link),
-            tasks: self.tasks.clone(),
-            write_timeout,
-        });
+        let Limits { write_timeout, max_streams, ping, .. } = self.limits;
+        let mut builder =
+            http2::Builder::new(Streams { link: Arc::clone(link), tasks: self.tasks.clone(), write_timeout });
         // h2's limits on floods of resets stay as they are: 20 that we have not accepted yet, 1,024 of our own.
         builder
             .timer(TokioTimer::new())

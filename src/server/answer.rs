@@ -64,11 +64,7 @@ impl Answer {
         use http_body::Body as _;
         // With a Content-Length a truncated answer is seen for what it is, also after a FIN.
         let streamed = body.size_hint().exact().is_none();
-        Self {
-            body,
-            _unfinished: streamed.then(|| link.begin()),
-            stream,
-        }
+        Self { body, _unfinished: streamed.then(|| link.begin()), stream }
     }
 }
 
@@ -76,10 +72,7 @@ impl http_body::Body for Answer {
     type Data = Bytes;
     type Error = axum::Error;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         if let Some(stream) = &self.stream {
             stream.record(polled.is_ready());

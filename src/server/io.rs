@@ -59,11 +59,7 @@ pub(super) struct Io {
 }
 
 impl Io {
-    pub(super) fn new(
-        socket: TcpStream,
-        link: Arc<Link>,
-        write_timeout: Duration,
-    ) -> io::Result<Self> {
+    pub(super) fn new(socket: TcpStream, link: Arc<Link>, write_timeout: Duration) -> io::Result<Self> {
         socket.set_nodelay(true)?;
         #[cfg(target_os = "linux")]
         {
@@ -71,15 +67,7 @@ impl Io {
             options.set_tcp_user_timeout(Some(write_timeout + AFTER_DEADLINE))?;
             options.set_tcp_notsent_lowat(UNSENT)?;
         }
-        Ok(Self {
-            socket,
-            link,
-            start: Start::default(),
-            write_timeout,
-            stalled: None,
-            closing: None,
-            resets: false,
-        })
+        Ok(Self { socket, link, start: Start::default(), write_timeout, stalled: None, closing: None, resets: false })
     }
 
     /// Reads until it is certain what the client speaks; the bytes are read again by whoever serves it.
@@ -111,11 +99,7 @@ impl Io {
     }
 
     /// Passes on what a write came to; one that has been pending for the write timeout is the connection's end.
-    fn deadline(
-        &mut self,
-        cx: &mut Context<'_>,
-        written: Poll<io::Result<usize>>,
-    ) -> Poll<io::Result<usize>> {
+    fn deadline(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if written.is_ready() {
             self.stalled = None;
             return written;
@@ -132,11 +116,7 @@ impl Io {
 }
 
 impl AsyncRead for Io {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.start.give_back(buf) {
             return Poll::Ready(Ok(()));
         }
@@ -145,11 +125,7 @@ impl AsyncRead for Io {
 }
 
 impl AsyncWrite for Io {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.settle_close();
         let written = Pin::new(&mut self.socket).poll_write(cx, buf);
         self.deadline(cx, written)
@@ -176,9 +152,7 @@ impl AsyncWrite for Io {
     /// Sends the FIN, then reads what still comes and throws it away until the client closes too.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.settle_close();
-        let Self {
-            socket, closing, ..
-        } = &mut *self;
+        let Self { socket, closing, .. } = &mut *self;
         if closing.is_none() {
             ready!(Pin::new(&mut *socket).poll_shutdown(cx))?;
         }

@@ -53,10 +53,7 @@ impl Stream {
 
     /// The body was asked for a frame, and had one or not.
     pub(super) fn record(&self, had_one: bool) {
-        self.frame.store(
-            if had_one { frame::NEW } else { frame::SENT },
-            Ordering::Relaxed,
-        );
+        self.frame.store(if had_one { frame::NEW } else { frame::SENT }, Ordering::Relaxed);
     }
 }
 
@@ -70,16 +67,9 @@ pub(super) struct Streams {
 
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
     fn execute(&self, task: F) {
-        let stream = Stream {
-            connection: self.link.connection.stream(),
-            frame: Arc::default(),
-        };
-        let watched = Watched {
-            task: Box::pin(task),
-            stream: stream.clone(),
-            deadline: None,
-            write_timeout: self.write_timeout,
-        };
+        let stream = Stream { connection: self.link.connection.stream(), frame: Arc::default() };
+        let watched =
+            Watched { task: Box::pin(task), stream: stream.clone(), deadline: None, write_timeout: self.write_timeout };
         self.tasks.spawn(STREAM.scope(stream, watched));
     }
 }

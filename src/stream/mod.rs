@@ -32,7 +32,8 @@ pub async fn fold(
         let page = store.read(id, after, STEP, None).await?;
         for (cursor, bytes) in page.records() {
             let record = Record::parse(bytes);
-            let record = record.map_err(|bad| StoreError::Unavailable(format!("stream {id}, record {cursor}: {bad}")))?;
+            let record =
+                record.map_err(|bad| StoreError::Unavailable(format!("stream {id}, record {cursor}: {bad}")))?;
             each(cursor, &record);
         }
         match page.last() {

@@ -235,8 +235,11 @@ mod tests {
 
     #[test]
     fn the_request_is_asked_before_the_configuration() {
-        let below: Config = toml::from_str("text = \"below\"\ndelay = \"1s\"\ntimeouts = { first = \"1s\" }").expect("well-formed");
-        let both = Config::of_request(&serde_json::from_str(r#"{"text":"above"}"#).expect("JSON")).expect("options").over(&below);
+        let below: Config =
+            toml::from_str("text = \"below\"\ndelay = \"1s\"\ntimeouts = { first = \"1s\" }").expect("well-formed");
+        let both = Config::of_request(&serde_json::from_str(r#"{"text":"above"}"#).expect("JSON"))
+            .expect("options")
+            .over(&below);
         assert_eq!(both.text.as_deref(), Some("above"));
         assert_eq!(both.delay, Some(Span(Duration::from_secs(1))));
         assert_eq!(both.timeouts.map(|clocks| clocks.first), Some(Duration::from_secs(1)));

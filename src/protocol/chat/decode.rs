@@ -271,7 +271,11 @@ impl Envelope {
             {
                 *known = Some(told.get().to_owned());
                 let json = Json::new(told.to_owned());
-                events.push(Event::Opaque(event::Opaque { protocol: Cow::Borrowed("chat"), name: name.to_owned(), json }));
+                events.push(Event::Opaque(event::Opaque {
+                    protocol: Cow::Borrowed("chat"),
+                    name: name.to_owned(),
+                    json,
+                }));
             }
         }
     }
@@ -362,7 +366,9 @@ mod tests {
     }
 
     fn delta(json: &str) -> String {
-        format!(r#"{{"id":"c","object":"chat.completion.chunk","choices":[{{"index":0,"delta":{json},"finish_reason":null}}],"usage":null}}"#)
+        format!(
+            r#"{{"id":"c","object":"chat.completion.chunk","choices":[{{"index":0,"delta":{json},"finish_reason":null}}],"usage":null}}"#
+        )
     }
 
     const STOP: &str = r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
@@ -415,14 +421,24 @@ mod tests {
             &delta(r#"{"content":"Let me see."}"#),
             &delta(r#"{"tool_calls":[{"index":0,"id":"a","type":"function","function":{"name":"f","arguments":""}}]}"#),
             &delta(r#"{"tool_calls":[{"index":0,"id":"other","function":{"arguments":"{\"x\""}}]}"#),
-            &delta(r#"{"tool_calls":[{"index":1,"id":"b","type":"function","function":{"name":"g"}},{"index":0,"function":{"arguments":":1}"}}]}"#),
+            &delta(
+                r#"{"tool_calls":[{"index":1,"id":"b","type":"function","function":{"name":"g"}},{"index":0,"function":{"arguments":":1}"}}]}"#,
+            ),
             r#"{"choices":[{"index":0,"delta":{},"finish_reason":"tool_calls"}]}"#,
         ]);
         assert_eq!(
             events,
             [
-                "0.0 text", "0.0 +Let me see.", "0.0 stop", "0.1 call a f function", r#"0.1 +{"x""#, "0.2 call b g function",
-                "0.1 +:1}", "0.1 stop", "0.2 stop", "0 finish tool_calls"
+                "0.0 text",
+                "0.0 +Let me see.",
+                "0.0 stop",
+                "0.1 call a f function",
+                r#"0.1 +{"x""#,
+                "0.2 call b g function",
+                "0.1 +:1}",
+                "0.1 stop",
+                "0.2 stop",
+                "0 finish tool_calls"
             ]
         );
         assert_eq!(end, Ok(()));
@@ -482,7 +498,11 @@ mod tests {
             (r#"{"error":"m"}"#, "m", None),
             (r#"{"error":{"what":1}}"#, r#"{"what":1}"#, None),
             (r#"{"object":"error","message":"m","type":"BadRequestError","code":400}"#, "m", Some(400)),
-            (r#"{"error":{"code":502,"message":"m"},"choices":[{"delta":{"content":""},"finish_reason":"error"}]}"#, "m", Some(502)),
+            (
+                r#"{"error":{"code":502,"message":"m"},"choices":[{"delta":{"content":""},"finish_reason":"error"}]}"#,
+                "m",
+                Some(502),
+            ),
         ] {
             let (events, end) = decode(&[&delta(r#"{"content":"The"}"#), chunk, "[DONE]"]);
             assert_eq!(events, ["0.0 text", "0.0 +The"], "{chunk}");
@@ -498,14 +518,20 @@ mod tests {
 
     #[test]
     fn an_empty_error_is_none_and_unknown_frames_are_ignored() {
-        let (events, end) = decode(&[r#"{"error":null,"choices":[]}"#, r#"{"error":{},"choices":[]}"#, r#"{"type":"ping"}"#, STOP]);
+        let (events, end) =
+            decode(&[r#"{"error":null,"choices":[]}"#, r#"{"error":{},"choices":[]}"#, r#"{"type":"ping"}"#, STOP]);
         assert_eq!((events, end), (vec!["0 finish stop".to_owned()], Ok(())));
         assert_eq!(ChatDecode::default().frame("ping", "not JSON", &mut Vec::new()), Ok(()));
     }
 
     #[test]
     fn a_chunk_that_is_none_is_named_without_its_words() {
-        for chunk in [r#"{"choices":[{"delta":{"content":{"secret":1}}}]}"#, "secret", r#"{"choices":"secret"}"#, r#"{"choices":[{"index":300}]}"#] {
+        for chunk in [
+            r#"{"choices":[{"delta":{"content":{"secret":1}}}]}"#,
+            "secret",
+            r#"{"choices":"secret"}"#,
+            r#"{"choices":[{"index":300}]}"#,
+        ] {
             let Err(DecodeError::Malformed(message)) = decode(&[chunk]).1 else { panic!("{chunk}") };
             assert!(!message.contains("secret"), "{message}");
         }
@@ -517,7 +543,9 @@ mod tests {
             "completion_tokens":5,"prompt_tokens_details":{"cached_tokens":4},"completion_tokens_details":{"reasoning_tokens":3}}}"#;
         let mut events = Vec::new();
         ChatDecode::default().frame("message", chunk, &mut events).expect("a chunk");
-        let [Event::PartStart(..), Event::Delta(_, delta), Event::Usage(usage)] = &events[..] else { panic!("{events:?}") };
+        let [Event::PartStart(..), Event::Delta(_, delta), Event::Usage(usage)] = &events[..] else {
+            panic!("{events:?}")
+        };
         assert_eq!(delta.logprobs.as_ref().map(Json::get), Some(r#"{"content":[{"logprob":-0.10}]}"#));
         assert_eq!((usage.input_tokens, usage.cache_read_tokens, usage.reasoning_tokens), (Some(9), Some(4), Some(3)));
         assert_eq!((usage.cache_write_tokens, usage.audio_tokens), (None, None));

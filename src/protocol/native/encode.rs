@@ -73,9 +73,7 @@ impl Native {
         let index = |part: &u16| self.calls.iter().position(|call| call == part);
         let (name, data) = match event {
             Event::Delta(at, delta) => match at.of {
-                PartType::ToolCall => {
-                    (Some("tool_call"), json!({ "index": index(&at.part), "arguments": delta.text }))
-                }
+                PartType::ToolCall => (Some("tool_call"), json!({ "index": index(&at.part), "arguments": delta.text })),
                 PartType::Reasoning | PartType::ReasoningSummary => (Some("reasoning"), json!({ "text": delta.text })),
                 _ => (None, json!({ "text": delta.text })),
             },
@@ -147,7 +145,8 @@ mod tests {
 
     fn log() -> Vec<BytesMut> {
         let at = |part, of| At { choice: 0, part, of };
-        let delta = |part, of, text: &'static str| Event::Delta(at(part, of), Delta { text: text.into(), logprobs: None });
+        let delta =
+            |part, of, text: &'static str| Event::Delta(at(part, of), Delta { text: text.into(), logprobs: None });
         let tool = |part, name: &str| {
             let tool = Tool { call_id: Some(format!("call_{name}")), name: Some(name.to_owned()), kind: None };
             Event::PartStart(at(part, PartType::ToolCall), PartStart { tool: Some(tool), ..PartStart::default() })

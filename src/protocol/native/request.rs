@@ -161,9 +161,15 @@ fn explain(error: serde_path_to_error::Error<serde_json::Error>) -> BadRequest {
         Some(unknown) if message.starts_with("unknown field") => {
             let inside = path.strip_suffix(unknown.key).map(|path| path.trim_end_matches('.')).unwrap_or(&path);
             let inside = if inside.is_empty() || inside == "." { String::new() } else { format!("{inside}.") };
-            BadRequest::of(&format!("{inside}{}", unknown.key), format!("there is no `{}`", unknown.key), unknown.remedy())
+            BadRequest::of(
+                &format!("{inside}{}", unknown.key),
+                format!("there is no `{}`", unknown.key),
+                unknown.remedy(),
+            )
         }
-        Some(unknown) => BadRequest::of(&path, format!("`{}` is none of the values of `{path}`", unknown.key), unknown.remedy()),
+        Some(unknown) => {
+            BadRequest::of(&path, format!("`{}` is none of the values of `{path}`", unknown.key), unknown.remedy())
+        }
         None if path == "." => syntax(message),
         None => BadRequest::of(&path, format!("`{path}`: {message}"), "see the API's description for its type"),
     }

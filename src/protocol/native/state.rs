@@ -82,10 +82,7 @@ impl State {
             reason: known.reason.filter(|_| ended),
             attempts: known.attempts,
             metadata: begin.metadata,
-            timings: Timings {
-                first_token_ms: known.first_token_ms,
-                total_ms: ended.then_some(known.total_ms),
-            },
+            timings: Timings { first_token_ms: known.first_token_ms, total_ms: ended.then_some(known.total_ms) },
         }
     }
 }
