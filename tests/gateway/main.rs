@@ -1,4 +1,8 @@
 //! A whole lastword, seen from its clients' side. One program, so that it is linked once.
 
 mod common;
+mod crowd;
+mod drain;
+mod resume;
+mod slow;
 mod smoke;
