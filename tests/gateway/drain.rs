@@ -88,12 +88,13 @@ async fn with_nothing_to_wait_for_a_drain_is_short() {
     // An idle connection is no reason to wait.
     let mut idle = TcpStream::connect(at.0).await.expect("a connection");
     idle.write_all(b"GET /healthz HTTP/1.1\r\nhost: here\r\n\r\n").await.expect("sent");
-    soon(idle.read_buf(&mut Vec::new())).await.expect("an answer");
+    let idle = tokio::spawn(async move { idle.read_to_end(&mut Vec::new()).await });
     at.state_when(&id, |state| state["status"] == "completed").await;
     let told = Instant::now();
     lastword.terminate().await;
     assert_eq!(lastword.exit().await, Some(0));
     assert!(told.elapsed() < DRAIN, "{:?}", told.elapsed());
+    soon(idle).await.expect("it ran").expect("closed, not reset");
 }
 
 #[tokio::test(flavor = "multi_thread")]

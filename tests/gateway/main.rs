@@ -3,6 +3,7 @@
 mod common;
 mod crowd;
 mod drain;
+mod ending;
 mod resume;
 mod slow;
 mod smoke;
