@@ -143,8 +143,9 @@ impl Client {
     /// When the name or the value has bytes that no header may have.
     pub fn header(mut self, name: &str, value: &str) -> Result<Self, Unusable> {
         let name = HeaderName::try_from(name).map_err(|_| Unusable("is not a header's name".to_owned()))?;
-        let mut value = HeaderValue::try_from(value)
-            .map_err(|_| Unusable("has a value that no header can carry (a line break, a control character)".to_owned()))?;
+        let mut value = HeaderValue::try_from(value).map_err(|_| {
+            Unusable("has a value that no header can carry (a line break, a control character)".to_owned())
+        })?;
         value.set_sensitive(true);
         self.headers.insert(name, value);
         Ok(self)

@@ -56,7 +56,8 @@ impl Mock {
         let config = asked.over(&self.config);
         let text = match model {
             "words" => config.text.unwrap_or_else(|| TEXT.to_owned()),
-            "echo" => last_words_of_user(prompt).ok_or_else(|| unfit("the model `echo` needs a user message to say back".into()))?,
+            "echo" => last_words_of_user(prompt)
+                .ok_or_else(|| unfit("the model `echo` needs a user message to say back".into()))?,
             other => {
                 let near = nearest(other, MODELS).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
                 return Err(unfit(format!("`{}` has the models `words` and `echo`, not `{other}`{near}", self.name)));
@@ -206,10 +207,16 @@ impl Scene {
 async fn strike(fault: &Option<Fault>, said: u64) -> Result<(), BackendError> {
     let Some(fault) = fault.as_ref().filter(|fault| fault.after == said) else { return Ok(()) };
     match fault.kind {
-        FaultKind::Close => Err(fault.error(ErrorKind::Truncated, "the answer ended without its terminal mark: ".to_owned())),
-        FaultKind::Reset => Err(fault.error(ErrorKind::Truncated, "the connection broke in the middle of the answer: ".to_owned())),
+        FaultKind::Close => {
+            Err(fault.error(ErrorKind::Truncated, "the answer ended without its terminal mark: ".to_owned()))
+        }
+        FaultKind::Reset => {
+            Err(fault.error(ErrorKind::Truncated, "the connection broke in the middle of the answer: ".to_owned()))
+        }
         FaultKind::Stall => future::pending().await,
-        FaultKind::Error => Err(fault.error(ErrorKind::Failed, "the upstream gave up in the middle of the answer: ".to_owned())),
+        FaultKind::Error => {
+            Err(fault.error(ErrorKind::Failed, "the upstream gave up in the middle of the answer: ".to_owned()))
+        }
         FaultKind::Panic => panic!("the mock was told to panic"),
     }
 }
@@ -304,15 +311,30 @@ mod tests {
         let options = r#"{"delay":"0ms","reasoning":"hm","text":"a","repeat":2,"tool_call":{"name":"f","arguments":{"x":"b c"}}}"#;
         let (said, _) = play(&prompt(options), "words");
         let parts = [
-            "mock/words", "0 Reasoning", "hm", "0 stop", "1 Text", "a", "a", "1 stop", "2 call f", r#"{"x":"b"#, r#" c"}"#, "2 stop",
-            "tool_calls", "Some(3) Some(5)",
+            "mock/words",
+            "0 Reasoning",
+            "hm",
+            "0 stop",
+            "1 Text",
+            "a",
+            "a",
+            "1 stop",
+            "2 call f",
+            r#"{"x":"b"#,
+            r#" c"}"#,
+            "2 stop",
+            "tool_calls",
+            "Some(3) Some(5)",
         ];
         assert_eq!(said, parts);
     }
 
     #[test]
     fn max_tokens_cuts_the_answer_and_says_so() {
-        let short = |max| Prompt { params: Params { max_tokens: Some(max), ..Params::default() }, ..prompt(r#"{"delay":"0ms"}"#) };
+        let short = |max| Prompt {
+            params: Params { max_tokens: Some(max), ..Params::default() },
+            ..prompt(r#"{"delay":"0ms"}"#)
+        };
         assert_eq!(play(&short(1), "echo").0[2..], ["say", "0 stop", "length", "Some(3) Some(1)"]);
         assert_eq!(play(&short(2), "echo").0[4..], ["0 stop", "stop", "Some(3) Some(2)"]);
         assert_eq!(play(&short(0), "echo").0[1..], ["length", "Some(3) Some(0)"]);
@@ -321,7 +343,9 @@ mod tests {
     #[test]
     fn every_fault_comes_after_its_tokens() {
         let fault = |fault: &str| play(&prompt(&format!(r#"{{"delay":"0ms","fault":{fault}}}"#)), "echo");
-        for (kind, expected) in [("close", ErrorKind::Truncated), ("reset", ErrorKind::Truncated), ("error", ErrorKind::Failed)] {
+        for (kind, expected) in
+            [("close", ErrorKind::Truncated), ("reset", ErrorKind::Truncated), ("error", ErrorKind::Failed)]
+        {
             let (said, error) = fault(&format!(r#"{{"kind":"{kind}","after":1}}"#));
             assert_eq!(said, ["mock/echo", "0 Text", "say"], "{kind}");
             assert_eq!(error.map(|error| error.kind), Some(expected), "{kind}");
@@ -333,11 +357,15 @@ mod tests {
 
     #[test]
     fn an_error_before_the_first_token_is_a_refusal() {
-        let fault = r#"{"fault":{"kind":"error","status":429,"code":"slow_down","message":"Later.","retry_after":"2s"}}"#;
+        let fault =
+            r#"{"fault":{"kind":"error","status":429,"code":"slow_down","message":"Later.","retry_after":"2s"}}"#;
         let (said, error) = play(&prompt(fault), "echo");
         let error = error.expect("a refusal");
         assert!(said.is_empty());
-        assert_eq!((error.kind, error.status, error.r#type.as_deref()), (ErrorKind::Refused, Some(429), Some("slow_down")));
+        assert_eq!(
+            (error.kind, error.status, error.r#type.as_deref()),
+            (ErrorKind::Refused, Some(429), Some("slow_down"))
+        );
         assert_eq!((&*error.message, error.retry_after), ("`mock` answered 429: Later.", Some(Duration::from_secs(2))));
     }
 
@@ -351,7 +379,7 @@ mod tests {
     fn what_is_unfit_is_known_before_a_stream_exists() {
         let mock = mock();
         let unfit = |prompt: &Prompt, model: &str| mock.check(prompt, model).expect_err("unfit").message;
-        assert!(unfit(&prompt("null"), "word").contains("did you mean `words`?"));
+        assert!(unfit(&prompt("{}"), "word").contains("did you mean `words`?"));
         assert!(unfit(&prompt(r#"{"dealy":"1s"}"#), "words").contains("did you mean `delay`?"));
         assert!(unfit(&Prompt::default(), "echo").contains("user message"));
         assert_eq!(play(&Prompt::default(), "echo").1.map(|error| error.kind), Some(ErrorKind::Unfit));

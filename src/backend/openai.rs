@@ -44,12 +44,16 @@ impl OpenAi {
     /// When it cannot be reached, refuses, or answers something else than a list of models.
     pub async fn list_models(&self) -> Result<Vec<String>, BackendError> {
         let list = self.upstream.get("models").await?;
-        let names = list.get("data").and_then(Value::as_array).map(|models| {
-            models.iter().filter_map(|model| model.get("id")?.as_str().map(str::to_owned)).collect()
-        });
+        let names = list
+            .get("data")
+            .and_then(Value::as_array)
+            .map(|models| models.iter().filter_map(|model| model.get("id")?.as_str().map(str::to_owned)).collect());
         names.ok_or_else(|| {
             let name = &self.upstream.name;
-            BackendError::new(ErrorKind::Malformed, format!("`{name}` answered /models with something else than a list of models"))
+            BackendError::new(
+                ErrorKind::Malformed,
+                format!("`{name}` answered /models with something else than a list of models"),
+            )
         })
     }
 
@@ -96,7 +100,8 @@ impl Backend for OpenAi {
 
 /// What may be wrong after a 404: most servers have their API below a version, and it is easily left out.
 fn hint(base_path: &str, origin: &str) -> Option<String> {
-    let version = |segment: &str| segment.strip_prefix('v').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    let version =
+        |segment: &str| segment.strip_prefix('v').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
     let path = base_path.trim_end_matches('/');
     if path.split('/').any(version) {
         return None;

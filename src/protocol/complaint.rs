@@ -22,10 +22,10 @@ impl Complaint {
     #[must_use]
     pub fn read(body: &str) -> Self {
         let body = body.trim();
-        serde_json::from_str(body).ok().and_then(|json| Self::of(&json)).unwrap_or_else(|| Self {
-            message: title(body).unwrap_or(body).to_owned(),
-            ..Self::default()
-        })
+        serde_json::from_str(body)
+            .ok()
+            .and_then(|json| Self::of(&json))
+            .unwrap_or_else(|| Self { message: title(body).unwrap_or(body).to_owned(), ..Self::default() })
     }
 
     /// Reads JSON that may be a complaint; nothing if it complains of nothing.
@@ -90,21 +90,45 @@ mod tests {
         for (body, message, code, status) in [
             (r#"{"error":{"message":"m","type":"t","param":null,"code":"c"}}"#, "m", Some("c"), None),
             (r#"{"error":{"message":"m","type":"t","code":null}}"#, "m", Some("t"), None),
-            (r#"{"error":{"code":503,"message":"Loading model","type":"unavailable_error"}}"#, "Loading model", Some("unavailable_error"), Some(503)),
+            (
+                r#"{"error":{"code":503,"message":"Loading model","type":"unavailable_error"}}"#,
+                "Loading model",
+                Some("unavailable_error"),
+                Some(503),
+            ),
             (r#"{"error":{"message":"m","code":502,"metadata":{"raw":"x"}}}"#, "m", None, Some(502)),
             (r#"{"error":{"message":"m","code":"429"}}"#, "m", None, Some(429)),
-            (r#"{"type":"error","error":{"type":"overloaded_error","message":"m"}}"#, "m", Some("overloaded_error"), Some(529)),
+            (
+                r#"{"type":"error","error":{"type":"overloaded_error","message":"m"}}"#,
+                "m",
+                Some("overloaded_error"),
+                Some(529),
+            ),
             (r#"[{"error":{"code":400,"message":"m","status":"INVALID_ARGUMENT"}}]"#, "m", None, Some(400)),
             (r#"{"error":"text"}"#, "text", None, None),
-            (r#"{"object":"error","message":"m","type":"BadRequestError","code":400}"#, "m", Some("BadRequestError"), Some(400)),
+            (
+                r#"{"object":"error","message":"m","type":"BadRequestError","code":400}"#,
+                "m",
+                Some("BadRequestError"),
+                Some(400),
+            ),
             (r#"{"detail":"Not Found"}"#, "Not Found", None, None),
-            (r#"{"detail":[{"loc":["body"],"msg":"field required","type":"missing"}]}"#, "field required", Some("missing"), None),
+            (
+                r#"{"detail":[{"loc":["body"],"msg":"field required","type":"missing"}]}"#,
+                "field required",
+                Some("missing"),
+                None,
+            ),
             (" plain text\n", "plain text", None, None),
             ("<html><head><title>502 Bad Gateway</title></head>…", "502 Bad Gateway", None, None),
             ("", "", None, None),
         ] {
             let complaint = Complaint::read(body);
-            assert_eq!((&*complaint.message, complaint.code.as_deref(), complaint.status), (message, code, status), "{body}");
+            assert_eq!(
+                (&*complaint.message, complaint.code.as_deref(), complaint.status),
+                (message, code, status),
+                "{body}"
+            );
         }
     }
 

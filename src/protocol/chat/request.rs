@@ -154,7 +154,8 @@ mod tests {
         };
         assert_eq!(
             body(&prompt, Dialect::Common, &[]),
-            r#"{"model":"m","messages":[{"role":"system","content":"Be brief."},{"role":"user","content":"Hi"}],"#.to_owned()
+            r#"{"model":"m","messages":[{"role":"system","content":"Be brief."},{"role":"user","content":"Hi"}],"#
+                .to_owned()
                 + r#""max_tokens":5,"stop":["\n"],"stream":true,"stream_options":{"include_usage":true}}"#
         );
         assert!(body(&prompt, Dialect::OpenAi, &[]).contains(r#""max_completion_tokens":5"#));
@@ -166,7 +167,8 @@ mod tests {
         let prompt = Prompt { protocol: "chat".into(), body: serde_json::from_str(json).ok(), ..Prompt::default() };
         assert_eq!(
             body(&prompt, Dialect::OpenAi, &[]),
-            r#"{"temperature":1.10,"messages":[{"role":"user","x":1e2}],"model":"m","stream":true,"z":{"b":1,"a":2},"#.to_owned()
+            r#"{"temperature":1.10,"messages":[{"role":"user","x":1e2}],"model":"m","stream":true,"z":{"b":1,"a":2},"#
+                .to_owned()
                 + r#""stream_options":{"include_usage":true}}"#
         );
         let foreign = Prompt { protocol: "messages".into(), ..prompt };
