@@ -96,45 +96,14 @@ fn every_case_reads_the_same_whole_cut_anywhere_and_byte_by_byte() {
 
 /// Bytes that look like an event stream, in no sensible order.
 fn soup() -> impl Strategy<Value = Vec<u8>> {
+    #[rustfmt::skip]
     const SCRAPS: &[&[u8]] = &[
-        b"data",
-        b"data:",
-        b"data: ",
-        b"event:",
-        b"event: x",
-        b"id",
-        b"id:",
-        b"id: 7",
-        b"id: \0",
-        b"retry:",
-        b"retry: 10",
-        b"error: ",
-        b"error:{}",
-        b"unknown: 1",
-        b":",
-        b" ",
-        b"\t",
-        b"\0",
-        b"\n",
-        b"\n",
-        b"\n\n",
-        b"\n\n",
-        b"\r",
-        b"\r\r",
-        b"\r\n",
-        b"\r\n\r\n",
-        b"\xef\xbb\xbf",
-        b"\xef",
-        b"\xbb",
-        b"\xbf", // a BOM, whole and in pieces
-        b"\xe2\x82\xac",
-        b"\xe2\x82",
-        b"\xf0\x9f\x98\x80",
-        b"\xf0\x9f\x98",
-        b"\xff",
-        b"\xc0\xaf",
-        b"a",
-        b"1",
+        b"data", b"data:", b"data: ", b"event:", b"event: x", b"id", b"id:", b"id: 7", b"id: \0",
+        b"retry:", b"retry: 10", b"error: ", b"error:{}", b"unknown: 1", b":", b" ", b"\t", b"\0",
+        b"\n", b"\n", b"\n\n", b"\n\n", b"\r", b"\r\r", b"\r\n", b"\r\n\r\n", b"a", b"1",
+        // A BOM, two characters, what is left of them when cut, and bytes that are never UTF-8.
+        b"\xef\xbb\xbf", b"\xef", b"\xbb", b"\xbf", b"\xe2\x82\xac", b"\xe2\x82",
+        b"\xf0\x9f\x98\x80", b"\xf0\x9f\x98", b"\xff", b"\xc0\xaf",
     ];
     vec(select(SCRAPS), 0..60).prop_map(|scraps| scraps.concat())
 }
@@ -220,6 +189,93 @@ proptest! {
         prop_assert_eq!(read_all([&out[..]]), expected.clone());
         prop_assert_eq!(read_all(out.chunks(1)), expected);
     }
+}
+
+/// The events of a stream in one chunk, as (event, data).
+fn events(parser: Parser, bytes: &[u8]) -> Vec<(String, String)> {
+    let (reading, outcome) = read(parser, [bytes]);
+    outcome.unwrap();
+    reading
+        .events
+        .into_iter()
+        .map(|(event, data, _)| (event, data))
+        .collect()
+}
+
+fn event(name: &str, data: &str) -> (String, String) {
+    (name.to_owned(), data.to_owned())
+}
+
+#[test]
+fn a_bom_is_skipped_at_the_start_and_nowhere_else() {
+    let stream = "\u{feff}data: a\n\n\u{feff}data: b\n\n\u{feff}\ndata: c\n\n";
+    let expected = [event("message", "a"), event("message", "c")];
+    assert_eq!(events(Parser::new(LIMIT), stream.as_bytes()), expected);
+}
+
+#[test]
+fn an_error_field_is_an_event_only_when_asked_for() {
+    let bytes = b"error: {\"code\":500}\n\ndata: x\n\n";
+    assert_eq!(events(Parser::new(LIMIT), bytes), [event("message", "x")]);
+    assert_eq!(
+        events(Parser::new(LIMIT).error_field(), bytes),
+        [event("error", "{\"code\":500}"), event("message", "x")]
+    );
+}
+
+#[test]
+fn an_error_field_takes_the_place_of_the_data_before_it() {
+    let bytes = b"event: token\ndata: half\nerror: {}\n\n";
+    assert_eq!(
+        events(Parser::new(LIMIT).error_field(), bytes),
+        [event("error", "{}")]
+    );
+}
+
+#[test]
+fn an_id_moves_the_cursor_at_the_blank_line_also_without_data() {
+    assert_eq!(read_all([&b"id: 5\n"[..]]).last_event_id, "");
+    assert_eq!(read_all([&b"id: 5\n\n"[..]]).last_event_id, "5");
+}
+
+#[test]
+fn a_retry_that_is_no_number_leaves_the_one_before() {
+    for bad in ["+1", "", "1s", " 1", "\u{661}", "99999999999999999999"] {
+        let stream = format!("retry: 10\nretry: {bad}\n");
+        assert_eq!(read_all([stream.as_bytes()]).retry, Some(10), "{bad:?}");
+    }
+}
+
+/// Whether a stream stays within a limit.
+fn within(limit: usize, bytes: &[u8]) -> bool {
+    let (_, outcome) = read(Parser::new(limit), [bytes]);
+    assert!(outcome.is_ok() || outcome == Err(TooLong { limit }));
+    outcome.is_ok()
+}
+
+#[test]
+fn a_line_may_have_as_many_bytes_as_the_limit() {
+    for line in ["data: 4444", ":comment 0", "unknown: 0", "no colon 0"] {
+        let ended = format!("{line}\n");
+        assert!(
+            within(10, line.as_bytes()) && within(10, ended.as_bytes()),
+            "{line}"
+        );
+        assert!(
+            !within(9, line.as_bytes()) && !within(9, ended.as_bytes()),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn the_data_of_an_event_may_have_as_many_bytes_as_the_limit() {
+    assert!(within(11, b"data:12345\ndata:12345\n"));
+    assert!(!within(10, b"data:12345\ndata:12345\n"));
+    assert!(within(10, b"data:12345\n\ndata:12345\n"));
+    // Each bad byte becomes the three of U+FFFD, and what is held counts.
+    assert!(within(9, b"data:\xff\xff\xff\n"));
+    assert!(!within(9, b"data:\xff\xff\xff\xff\n"));
 }
 
 #[test]
