@@ -73,7 +73,8 @@ async fn a_comment_is_a_sign_of_life() {
     let fake = Fake::new(vec![vec![Step::Write(sse(": OPENROUTER PROCESSING\n\n")), Step::Stall]]).await;
     let mut events = fake.backend().generate(&Prompt::default(), "m");
     assert!(matches!(events.next().await, Some(Ok(Event::Attempt(_)))));
-    assert!(matches!(events.next().await, Some(Ok(Event::Alive))));
+    let alive = tokio::time::timeout(Duration::from_secs(10), events.next()).await.expect("a sign of life");
+    assert!(matches!(alive, Some(Ok(Event::Alive))));
 }
 
 #[tokio::test]

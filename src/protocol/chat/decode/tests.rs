@@ -120,6 +120,18 @@ fn a_tool_call_begins_late_if_its_name_comes_late_or_never() {
 }
 
 #[test]
+fn parts_stop_in_the_order_they_began() {
+    let (events, _) = decode(&[
+        &delta(r#"{"tool_calls":[{"index":0,"id":"a"}]}"#),
+        &delta(r#"{"tool_calls":[{"index":1,"id":"b","function":{"name":"g"}}]}"#),
+        &delta(r#"{"content":"So"}"#),
+        STOP,
+    ]);
+    let (calls, stops) = (["0.0 call b g -", "0.1 text", "0.1 +So", "0.1 stop"], ["0.2 call a - -", "0.0 stop", "0.2 stop"]);
+    assert_eq!(events, [&calls[..], &stops, &["0 finish stop"]].concat());
+}
+
+#[test]
 fn calls_without_an_index_are_told_apart_by_their_id() {
     let (events, _) = decode(&[
         &delta(r#"{"tool_calls":[{"id":"a","function":{"name":"f","arguments":"1"}}]}"#),
