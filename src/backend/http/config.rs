@@ -29,7 +29,7 @@ pub struct Config {
     /// Added to each URL.
     #[serde(default)]
     pub query: BTreeMap<String, Secret>,
-    /// The header that carries the key; without it the kind's own way (`Authorization: Bearer …`).
+    /// The header that carries the bare key; without it the kind's own way (`Authorization: Bearer …`).
     #[serde(default)]
     pub auth_header: Option<String>,
     /// Members of the request's body, in place of those lastword would write.

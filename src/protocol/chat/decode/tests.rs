@@ -127,7 +127,8 @@ fn parts_stop_in_the_order_they_began() {
         &delta(r#"{"content":"So"}"#),
         STOP,
     ]);
-    let (calls, stops) = (["0.0 call b g -", "0.1 text", "0.1 +So", "0.1 stop"], ["0.2 call a - -", "0.0 stop", "0.2 stop"]);
+    let (calls, stops) =
+        (["0.0 call b g -", "0.1 text", "0.1 +So", "0.1 stop"], ["0.2 call a - -", "0.0 stop", "0.2 stop"]);
     assert_eq!(events, [&calls[..], &stops, &["0 finish stop"]].concat());
 }
 
