@@ -332,6 +332,19 @@ pub enum Status {
     Interrupted,
 }
 
+impl Status {
+    /// Its one spelling, on the wire and in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
 /// Why an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -348,6 +361,21 @@ pub enum Reason {
     Budget,
     /// A clock of lastword's: the total one.
     Deadline,
+}
+
+impl Reason {
+    /// Its one spelling, on the wire and in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+            Self::ToolCalls => "tool_calls",
+            Self::ContentFilter => "content_filter",
+            Self::Budget => "budget",
+            Self::Deadline => "deadline",
+        }
+    }
 }
 
 /// What went wrong, for programs (`code`) and for people (`message`). Never holds a credential.

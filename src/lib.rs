@@ -10,7 +10,22 @@ pub mod near;
 pub mod prompt;
 pub mod record;
 
-pub mod backend;
-pub mod client;
+pub mod store;
+pub mod stream;
+
 pub mod protocol;
 pub mod wire;
+
+pub mod backend;
+pub mod client;
+pub mod route;
+
+pub mod gateway;
+pub mod generation;
+pub mod telemetry;
+
+pub mod api;
+pub mod config;
+pub mod server;
+
+pub mod cli;

@@ -18,29 +18,22 @@ use reference::Reading;
 const LIMIT: usize = 2 << 20;
 
 /// What the parser makes of the chunks, up to the error if there is one.
-fn read<'a>(
-    mut parser: Parser,
-    chunks: impl IntoIterator<Item = &'a [u8]>,
-) -> (Reading, Result<(), TooLong>) {
+fn read<'a>(mut parser: Parser, chunks: impl IntoIterator<Item = &'a [u8]>) -> (Reading, Result<(), TooLong>) {
     let mut reading = Reading::default();
     let mut outcome = Ok(());
     for chunk in chunks {
         let mut frames = parser.feed(chunk);
         outcome = loop {
             match frames.next() {
-                Ok(Some(frame)) => reading.events.push((
-                    frame.event.to_owned(),
-                    frame.data.to_owned(),
-                    frame.last_event_id.to_owned(),
-                )),
+                Ok(Some(frame)) => {
+                    reading.events.push((frame.event.to_owned(), frame.data.to_owned(), frame.last_event_id.to_owned()))
+                }
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(error),
             }
         };
     }
-    parser
-        .last_event_id()
-        .clone_into(&mut reading.last_event_id);
+    parser.last_event_id().clone_into(&mut reading.last_event_id);
     reading.retry = parser.retry();
     (reading, outcome)
 }
@@ -78,9 +71,7 @@ fn every_case_reads_the_same_whole_cut_anywhere_and_byte_by_byte() {
         let bytes = STANDARD.decode(&case.bytes_base64).unwrap();
         let events = case.events.into_iter();
         let expected = Reading {
-            events: events
-                .map(|event| (event.r#type, event.data, event.last_event_id))
-                .collect(),
+            events: events.map(|event| (event.r#type, event.data, event.last_event_id)).collect(),
             last_event_id: case.cursor,
             retry: case.retry_ms,
         };
@@ -110,10 +101,7 @@ fn soup() -> impl Strategy<Value = Vec<u8>> {
 
 /// A stream and the sizes into which to cut it, used again and again.
 fn cut() -> impl Strategy<Value = (Vec<u8>, Vec<usize>)> {
-    (
-        prop_oneof![soup(), vec(any::<u8>(), 0..200)],
-        vec(0..12_usize, 1..8),
-    )
+    (prop_oneof![soup(), vec(any::<u8>(), 0..200)], vec(0..12_usize, 1..8))
 }
 
 fn chunks<'a>(mut bytes: &'a [u8], sizes: &'a [usize]) -> Vec<&'a [u8]> {
@@ -129,15 +117,8 @@ fn chunks<'a>(mut bytes: &'a [u8], sizes: &'a [usize]) -> Vec<&'a [u8]> {
 
 /// Text of several lines, with every line end and a leading space likely.
 fn text() -> impl Strategy<Value = String> {
-    let scraps = select(
-        &[
-            "\n", "\r", "\r\n", " ", ":", "data: x", "é", "\u{feff}", "\0", "a",
-        ][..],
-    );
-    prop_oneof![
-        vec(scraps, 0..12).prop_map(|scraps| scraps.concat()),
-        any::<String>()
-    ]
+    let scraps = select(&["\n", "\r", "\r\n", " ", ":", "data: x", "é", "\u{feff}", "\0", "a"][..]);
+    prop_oneof![vec(scraps, 0..12).prop_map(|scraps| scraps.concat()), any::<String>()]
 }
 
 proptest! {
@@ -195,11 +176,7 @@ proptest! {
 fn events(parser: Parser, bytes: &[u8]) -> Vec<(String, String)> {
     let (reading, outcome) = read(parser, [bytes]);
     outcome.unwrap();
-    reading
-        .events
-        .into_iter()
-        .map(|(event, data, _)| (event, data))
-        .collect()
+    reading.events.into_iter().map(|(event, data, _)| (event, data)).collect()
 }
 
 fn event(name: &str, data: &str) -> (String, String) {
@@ -226,10 +203,7 @@ fn an_error_field_is_an_event_only_when_asked_for() {
 #[test]
 fn an_error_field_takes_the_place_of_the_data_before_it() {
     let bytes = b"event: token\ndata: half\nerror: {}\n\n";
-    assert_eq!(
-        events(Parser::new(LIMIT).error_field(), bytes),
-        [event("error", "{}")]
-    );
+    assert_eq!(events(Parser::new(LIMIT).error_field(), bytes), [event("error", "{}")]);
 }
 
 #[test]
@@ -257,14 +231,8 @@ fn within(limit: usize, bytes: &[u8]) -> bool {
 fn a_line_may_have_as_many_bytes_as_the_limit() {
     for line in ["data: 4444", ":comment 0", "unknown: 0", "no colon 0"] {
         let ended = format!("{line}\n");
-        assert!(
-            within(10, line.as_bytes()) && within(10, ended.as_bytes()),
-            "{line}"
-        );
-        assert!(
-            !within(9, line.as_bytes()) && !within(9, ended.as_bytes()),
-            "{line}"
-        );
+        assert!(within(10, line.as_bytes()) && within(10, ended.as_bytes()), "{line}");
+        assert!(!within(9, line.as_bytes()) && !within(9, ended.as_bytes()), "{line}");
     }
 }
 
@@ -282,18 +250,12 @@ fn the_data_of_an_event_may_have_as_many_bytes_as_the_limit() {
 fn an_endless_line_is_an_error_at_the_limit() {
     let endless = std::iter::repeat_n(&[b'x'; 4096][..], LIMIT / 4096 + 1);
     assert_eq!(read(Parser::new(LIMIT), endless.clone().skip(1)).1, Ok(()));
-    assert_eq!(
-        read(Parser::new(LIMIT), endless).1,
-        Err(TooLong { limit: LIMIT })
-    );
+    assert_eq!(read(Parser::new(LIMIT), endless).1, Err(TooLong { limit: LIMIT }));
 }
 
 #[test]
 fn an_endless_event_is_an_error_at_the_limit() {
     let lines = std::iter::repeat_n(&b"data: four\n"[..], LIMIT / 5 + 1);
     assert_eq!(read(Parser::new(LIMIT), lines.clone().skip(1)).1, Ok(()));
-    assert_eq!(
-        read(Parser::new(LIMIT), lines).1,
-        Err(TooLong { limit: LIMIT })
-    );
+    assert_eq!(read(Parser::new(LIMIT), lines).1, Err(TooLong { limit: LIMIT }));
 }

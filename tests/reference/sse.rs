@@ -23,20 +23,13 @@ pub(crate) fn read(bytes: &[u8]) -> Reading {
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let text = text.replace("\r\n", "\n").replace('\r', "\n");
     // What follows the last line end is a line cut off: it is not processed.
-    for line in text
-        .split_inclusive('\n')
-        .filter_map(|line| line.strip_suffix('\n'))
-    {
+    for line in text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')) {
         if line.is_empty() {
             reading.last_event_id.clone_from(&id);
             if !data.is_empty() {
-                let data = data
-                    .strip_suffix('\n')
-                    .expect("each data field ends with LF");
+                let data = data.strip_suffix('\n').expect("each data field ends with LF");
                 let event = if event.is_empty() { "message" } else { &event };
-                reading
-                    .events
-                    .push((event.to_owned(), data.to_owned(), id.clone()));
+                reading.events.push((event.to_owned(), data.to_owned(), id.clone()));
             }
             data.clear();
             event.clear();

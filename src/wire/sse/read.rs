@@ -112,13 +112,7 @@ impl Parser {
     /// Takes the next bytes of the stream, cut anywhere, and lends the events that they complete.
     pub fn feed<'a>(&'a mut self, bytes: &'a [u8]) -> Frames<'a> {
         let block = mem::take(&mut self.block);
-        Frames {
-            parser: self,
-            rest: bytes,
-            block,
-            event: Cow::default(),
-            data: Cow::default(),
-        }
+        Frames { parser: self, rest: bytes, block, event: Cow::default(), data: Cow::default() }
     }
 
     /// The cursor with which to come back: the `id` of the last block that was complete, empty if
@@ -174,11 +168,7 @@ impl<'a> Frames<'a> {
                 self.data = data;
                 self.event = block.event;
                 return Ok(Some(Frame {
-                    event: if self.event.is_empty() {
-                        "message"
-                    } else {
-                        &self.event
-                    },
+                    event: if self.event.is_empty() { "message" } else { &self.event },
                     data: &self.data,
                     last_event_id: &self.parser.last_event_id,
                 }));
@@ -192,9 +182,7 @@ impl<'a> Frames<'a> {
     fn line(&mut self) -> Result<Option<Cow<'a, [u8]>>, TooLong> {
         let parser = &mut *self.parser;
         if parser.failed {
-            return Err(TooLong {
-                limit: parser.limit,
-            });
+            return Err(TooLong { limit: parser.limit });
         }
         if parser.after_cr && !self.rest.is_empty() {
             parser.after_cr = false;
@@ -248,9 +236,7 @@ impl<'a> Frames<'a> {
                 }
             }
             b"event" => self.block.event = text(&line, value),
-            b"id" if memchr(0, &line[value..]).is_none() => {
-                self.block.id = Some(text(&line, value))
-            }
+            b"id" if memchr(0, &line[value..]).is_none() => self.block.id = Some(text(&line, value)),
             b"retry" => self.parser.retry = milliseconds(&line[value..]).or(self.parser.retry),
             b"error" if self.parser.error_field => {
                 self.block.event = Cow::Borrowed("error");
@@ -269,9 +255,7 @@ impl<'a> Frames<'a> {
         self.parser.failed = true;
         self.parser.line = Vec::new();
         self.block = Block::default();
-        TooLong {
-            limit: self.parser.limit,
-        }
+        TooLong { limit: self.parser.limit }
     }
 }
 
@@ -279,11 +263,7 @@ impl Drop for Frames<'_> {
     fn drop(&mut self) {
         while let Ok(Some(_)) = self.next() {}
         let Block { event, data, id } = mem::take(&mut self.block);
-        self.parser.block = Block {
-            event: owned(event),
-            data: data.map(owned),
-            id: id.map(owned),
-        };
+        self.parser.block = Block { event: owned(event), data: data.map(owned), id: id.map(owned) };
     }
 }
 
@@ -342,9 +322,7 @@ mod tests {
         let mut count = 0;
         while let Some(frame) = frames.next().unwrap() {
             assert!(chunk.as_ptr_range().contains(&frame.data.as_ptr()));
-            assert!(
-                frame.event == "message" || chunk.as_ptr_range().contains(&frame.event.as_ptr())
-            );
+            assert!(frame.event == "message" || chunk.as_ptr_range().contains(&frame.event.as_ptr()));
             count += 1;
         }
         assert_eq!(count, 2);
@@ -373,10 +351,7 @@ mod tests {
         assert_eq!(frames.next().unwrap().unwrap().data, "a");
         drop(frames);
         assert_eq!(parser.last_event_id(), "2");
-        assert_eq!(
-            read(&mut parser, b"d\n\n").unwrap(),
-            [("x".into(), "cd".into())]
-        );
+        assert_eq!(read(&mut parser, b"d\n\n").unwrap(), [("x".into(), "cd".into())]);
     }
 
     #[test]
@@ -408,10 +383,7 @@ mod tests {
     fn lines_without_end_that_mean_nothing_are_not_kept() {
         let mut parser = Parser::new(1024);
         for _ in 0..10_000 {
-            assert_eq!(
-                read(&mut parser, b": keep-alive\nunknown: field\n").unwrap(),
-                []
-            );
+            assert_eq!(read(&mut parser, b": keep-alive\nunknown: field\n").unwrap(), []);
         }
         assert_eq!(parser.line.capacity(), 0);
         assert!(parser.block.data.is_none());
@@ -421,17 +393,11 @@ mod tests {
     fn memory_for_a_large_event_is_given_back() {
         let large = "x".repeat(1 << 20);
         let mut parser = Parser::new(2 << 20);
-        for piece in format!("id: {large}\ndata: {large}\n\n")
-            .as_bytes()
-            .chunks(1000)
-        {
+        for piece in format!("id: {large}\ndata: {large}\n\n").as_bytes().chunks(1000) {
             read(&mut parser, piece).unwrap();
         }
         assert_eq!(parser.last_event_id().len(), large.len());
-        assert_eq!(
-            read(&mut parser, b"id: 2\ndata: small\n\n").unwrap(),
-            [message("small")]
-        );
+        assert_eq!(read(&mut parser, b"id: 2\ndata: small\n\n").unwrap(), [message("small")]);
         assert_eq!(parser.line.capacity(), 0);
         assert!(parser.last_event_id.capacity() <= CURSOR_CAPACITY);
     }

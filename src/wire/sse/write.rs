@@ -62,10 +62,7 @@ pub fn write_event(
     if let Some(EventId { prefix, n }) = id {
         out.extend_from_slice(b"id: ");
         if let Some(prefix) = prefix {
-            debug_assert!(
-                prefix.bytes().all(is_id_byte),
-                "not a prefix for an id: {prefix:?}"
-            );
+            debug_assert!(prefix.bytes().all(is_id_byte), "not a prefix for an id: {prefix:?}");
             put_one_line(out, prefix);
             out.extend_from_slice(b"-");
         }
@@ -103,10 +100,7 @@ fn put_one_line(out: &mut BytesMut, text: &str) {
     if is_one_line(text) {
         out.extend_from_slice(text.as_bytes());
     } else {
-        out.extend(
-            text.bytes()
-                .filter(|byte| !matches!(byte, b'\r' | b'\n' | 0)),
-        );
+        out.extend(text.bytes().filter(|byte| !matches!(byte, b'\r' | b'\n' | 0)));
     }
 }
 
@@ -128,12 +122,7 @@ fn put_number(out: &mut BytesMut, mut n: u64) {
 mod tests {
     use super::*;
 
-    fn written(
-        name: Option<&str>,
-        data: &str,
-        retry_ms: Option<u32>,
-        id: Option<EventId<'_>>,
-    ) -> String {
+    fn written(name: Option<&str>, data: &str, retry_ms: Option<u32>, id: Option<EventId<'_>>) -> String {
         let mut out = BytesMut::new();
         write_event(&mut out, name, data.as_bytes(), retry_ms, id);
         String::from_utf8_lossy(&out).into_owned()
@@ -141,10 +130,7 @@ mod tests {
 
     #[test]
     fn fields_come_in_order_with_the_id_last() {
-        let id = EventId {
-            prefix: Some("0199-a"),
-            n: 42,
-        };
+        let id = EventId { prefix: Some("0199-a"), n: 42 };
         assert_eq!(
             written(Some("start"), "{}", Some(1180), Some(id)),
             "event: start\ndata: {}\nretry: 1180\nid: 0199-a-42\n\n"
@@ -154,10 +140,7 @@ mod tests {
     #[test]
     fn what_is_absent_is_not_written() {
         assert_eq!(written(None, "{}", None, None), "data: {}\n\n");
-        assert_eq!(
-            written(None, "{}", None, Some(EventId { prefix: None, n: 0 })),
-            "data: {}\nid: 0\n\n"
-        );
+        assert_eq!(written(None, "{}", None, Some(EventId { prefix: None, n: 0 })), "data: {}\nid: 0\n\n");
     }
 
     #[test]
@@ -211,15 +194,7 @@ mod tests {
         #[test]
         #[should_panic(expected = "not a prefix")]
         fn a_prefix_that_is_no_stream_id() {
-            written(
-                None,
-                "{}",
-                None,
-                Some(EventId {
-                    prefix: Some("a:b"),
-                    n: 1,
-                }),
-            );
+            written(None, "{}", None, Some(EventId { prefix: Some("a:b"), n: 1 }));
         }
     }
 

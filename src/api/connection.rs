@@ -1,0 +1,85 @@
+//! What an answer may know of the connection that carries it, and how it gives up.
+//!
+//! The server puts a [`Connection`] into every request's extensions. An answer asks it one thing, when its body is
+//! dropped: did the reader leave, or was it us? Nothing needs to be told to the server: it watches the bodies itself
+//! (`server/answer.rs`). No sockets here, and nothing about streams or records.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+
+/// One client connection, as seen by one request on it. A handler takes it as an argument; cloning it is cheap.
+///
+/// A request that did not come through the server's accept loop (a test that calls the router) gets one without a
+/// peer, that nobody ends.
+#[derive(Clone, Debug, Default)]
+pub struct Connection {
+    peer: Option<SocketAddr>,
+    ended: Arc<AtomicBool>,
+    /// On HTTP/2, where one stream can be ended while its connection goes on.
+    stream_ended: Option<Arc<AtomicBool>>,
+}
+
+impl Connection {
+    pub(crate) fn accepted(peer: SocketAddr) -> Self {
+        Self { peer: Some(peer), ..Self::default() }
+    }
+
+    /// The same connection, for one new HTTP/2 stream on it.
+    pub(crate) fn stream(&self) -> Self {
+        Self { stream_ended: Some(Arc::default()), ..self.clone() }
+    }
+
+    /// Notes that lastword ends the stream if this is one, else the connection. Call it before anything is dropped.
+    pub(crate) fn end(&self) {
+        self.stream_ended.as_ref().unwrap_or(&self.ended).store(true, Ordering::Release);
+    }
+
+    /// Whether lastword itself has ended this connection (the end of a drain) or cut this reader (the write
+    /// deadline). A reader whose body is dropped then has not left.
+    pub fn ended_by_us(&self) -> bool {
+        let stream_ended = self.stream_ended.as_ref().is_some_and(|ended| ended.load(Ordering::Acquire));
+        stream_ended || self.ended.load(Ordering::Acquire)
+    }
+
+    /// The other end of the socket: the client, or the proxy in front of us.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Connection {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(parts.extensions.get().cloned().unwrap_or_default())
+    }
+}
+
+/// The error of a body that cannot be ended properly. The client sees a reset: RST on HTTP/1, RST_STREAM with CANCEL
+/// on HTTP/2. A body that ends with `None` instead tells the client that the answer is whole.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer was given up in the middle")]
+pub struct GaveUp(
+    /// hyper takes the reason of the reset from the first `h2::Error` among an error's sources; without one it says
+    /// INTERNAL_ERROR.
+    #[source]
+    h2::Error,
+);
+
+impl GaveUp {
+    /// An answer that is not whole and will not be.
+    pub fn new() -> Self {
+        Self(h2::Reason::CANCEL.into())
+    }
+}
+
+impl Default for GaveUp {
+    fn default() -> Self {
+        Self::new()
+    }
+}

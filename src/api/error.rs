@@ -1,0 +1,146 @@
+//! Every error a client can get before its events begin, as RFC 9457 problem details with a stable `code`.
+//!
+//! The one place where errors become HTTP statuses. A problem names the field at fault and the remedy, where there is one.
+
+use std::time::Duration;
+
+use axum::{
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+
+use crate::{gateway::StartError, protocol::native::BadRequest, route::RouteError, store::StoreError};
+
+/// See the module.
+#[derive(Clone, Debug, Serialize)]
+pub struct Problem {
+    r#type: &'static str,
+    title: &'static str,
+    status: u16,
+    code: &'static str,
+    detail: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remedy: Option<String>,
+    #[serde(skip)]
+    retry_after: Option<Duration>,
+}
+
+impl Problem {
+    /// A problem; its title is that of its status.
+    #[must_use]
+    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            r#type: "about:blank",
+            title: status.canonical_reason().unwrap_or("Error"),
+            status: status.as_u16(),
+            code,
+            detail: detail.into(),
+            field: None,
+            remedy: None,
+            retry_after: None,
+        }
+    }
+
+    /// Which member, parameter or header is at fault.
+    #[must_use]
+    pub fn field(mut self, field: impl Into<String>) -> Self {
+        self.field = Some(field.into());
+        self
+    }
+
+    /// What to do.
+    #[must_use]
+    pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = Some(remedy.into());
+        self
+    }
+
+    /// When it is worth trying again.
+    #[must_use]
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
+    /// No such stream: it never was, was erased, or is somebody else's.
+    #[must_use]
+    pub fn no_stream(id: &str) -> Self {
+        let known: String = id.chars().filter(char::is_ascii_graphic).take(64).collect();
+        Self::new(StatusCode::NOT_FOUND, "stream_not_found", format!("there is no stream `{known}`"))
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&self).expect("a problem is plain data");
+        let mut response = (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
+        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(wait) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, wait.as_secs().max(1).into());
+        }
+        response
+    }
+}
+
+impl From<BadRequest> for Problem {
+    fn from(bad: BadRequest) -> Self {
+        let problem = Self::new(StatusCode::BAD_REQUEST, "bad_request", bad.detail).remedy(bad.remedy);
+        Self { field: bad.field, ..problem }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        let detail = error.to_string();
+        match error {
+            StoreError::Unknown(_) => Self::new(StatusCode::NOT_FOUND, "stream_not_found", detail),
+            StoreError::Expired(_) => Self::new(StatusCode::GONE, "stream_expired", detail)
+                .remedy("ask again; [store] retain says how long answers are kept"),
+            StoreError::Full { .. } => Self::new(StatusCode::INSUFFICIENT_STORAGE, "store_full", detail),
+            StoreError::Fenced | StoreError::Position { .. } | StoreError::Closed => {
+                Self::new(StatusCode::CONFLICT, "stream_moved", detail).remedy("try again")
+            }
+            StoreError::Unavailable(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", detail)
+                .retry_after(Duration::from_secs(5)),
+        }
+    }
+}
+
+impl From<StartError> for Problem {
+    fn from(error: StartError) -> Self {
+        let detail = error.to_string();
+        match error {
+            StartError::Route(route) => route.into(),
+            StartError::Unfit(_) => Self::new(StatusCode::BAD_REQUEST, "unfit_prompt", detail).field("backend_options"),
+            StartError::KeyReused(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail)
+                .field("Idempotency-Key")
+                .remedy("use a new key for a new request, or send the same body again"),
+            StartError::Busy(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_streams", detail)
+                .remedy("wait until some of them have ended, or raise the limit")
+                .retry_after(Duration::from_secs(5)),
+            StartError::Draining => Self::new(StatusCode::SERVICE_UNAVAILABLE, "draining", detail)
+                .remedy("ask again: another server, or this one when it is back")
+                .retry_after(Duration::from_secs(2)),
+            StartError::Store(store) => store.into(),
+            StartError::Lost => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail),
+        }
+    }
+}
+
+impl From<RouteError> for Problem {
+    fn from(error: RouteError) -> Self {
+        let detail = error.to_string();
+        match error {
+            RouteError::UnknownModel { remedy, .. } => {
+                Self::new(StatusCode::BAD_REQUEST, "unknown_model", detail).field("model").remedy(remedy)
+            }
+            RouteError::NoDefault { choice } => Self::new(StatusCode::BAD_REQUEST, "no_default_model", detail)
+                .field("model")
+                .remedy(format!("name one of: {choice}")),
+        }
+    }
+}

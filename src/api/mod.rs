@@ -1,0 +1,92 @@
+//! Every route on one screen. Handlers turn HTTP into calls of the gateway, and nothing else.
+
+pub mod auth;
+pub mod connection;
+pub mod error;
+mod events;
+mod native;
+mod operations;
+mod page;
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    http::{HeaderName, Method, StatusCode},
+    middleware,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use bytesize::ByteSize;
+
+use self::error::Problem;
+use crate::gateway::Gateway;
+
+/// In every response that is about one stream, in every protocol.
+pub const X_STREAM_ID: HeaderName = HeaderName::from_static("x-stream-id");
+
+/// What the handlers share.
+pub struct Api {
+    /// The door to everything.
+    pub gateway: Arc<Gateway>,
+    /// What the operator said of the routes.
+    pub settings: Settings,
+}
+
+/// What the operator said of the routes.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Between two signs of life on a connection on which nothing happens.
+    pub heartbeat: Duration,
+    /// Readers are told to come back after a time by chance between these two.
+    pub retry: (Duration, Duration),
+    /// Of a request's body.
+    pub max_body: ByteSize,
+    /// The origins whose pages may ask.
+    pub cors: Vec<String>,
+}
+
+impl Api {
+    /// When a reader that is cut off should come back, in milliseconds: each another time, so that a deploy makes no storm.
+    fn retry(&self) -> u32 {
+        let (min, max) = self.settings.retry;
+        let ms = |duration: Duration| u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
+        fastrand::u32(ms(min)..=ms(max).max(ms(min)))
+    }
+}
+
+/// The routes.
+pub fn router(api: Arc<Api>) -> Router {
+    let max_body = usize::try_from(api.settings.max_body.as_u64()).unwrap_or(usize::MAX);
+    Router::new()
+        .route("/v1/streams", post(native::create).get(native::list))
+        .route("/v1/streams/{id}", get(native::show).delete(native::remove))
+        .route("/v1/streams/{id}/events", get(native::events).head(native::events_head))
+        .route("/v1/streams/{id}/cancel", post(native::cancel))
+        .route("/v1/models", get(native::models))
+        .route("/healthz", get(operations::health))
+        .route("/readyz", get(operations::ready))
+        .route("/metrics", get(operations::metrics))
+        .route("/", get(page::index))
+        .route("/{name}", get(page::asset))
+        .fallback(nothing)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(DefaultBodyLimit::max(max_body))
+        .layer(middleware::from_fn_with_state(api.clone(), auth::refuse_foreign_sites))
+        .with_state(api)
+}
+
+async fn nothing() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here").remedy("the API begins at /v1/streams")
+}
+
+/// The router adds `Allow`, which is all that OPTIONS asks for where CORS is off.
+async fn wrong_method(method: Method) -> Response {
+    match method {
+        Method::OPTIONS => StatusCode::NO_CONTENT.into_response(),
+        _ => Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path takes other methods")
+            .remedy("see the Allow header")
+            .into_response(),
+    }
+}

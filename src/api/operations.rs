@@ -1,0 +1,32 @@
+//! What the operator's tools ask: is it alive, is it ready, what does it count.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+
+use super::{Api, error::Problem};
+use crate::telemetry;
+
+/// `GET /healthz`: the process lives.
+pub(super) async fn health() -> &'static str {
+    "ok\n"
+}
+
+/// `GET /readyz`: an answer could be started now; else `503` and why not.
+pub(super) async fn ready(State(api): State<Arc<Api>>) -> Response {
+    match api.gateway.ready().await {
+        Ok(()) => "ready\n".into_response(),
+        Err(why) => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", why)
+            .retry_after(Duration::from_secs(2))
+            .into_response(),
+    }
+}
+
+/// `GET /metrics`: in the format of Prometheus.
+pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Response {
+    ([(header::CONTENT_TYPE, telemetry::METRICS_TYPE)], api.gateway.metrics().render()).into_response()
+}

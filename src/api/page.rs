@@ -1,0 +1,53 @@
+//! The page at `/`: the files of `web/`, built into the binary.
+
+use axum::{
+    extract::Path,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+
+use super::error::Problem;
+
+const HTML: &str = "text/html; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// Name, content type, content. The first is the page itself.
+const FILES: [(&str, &str, &[u8]); 8] = [
+    ("", HTML, include_bytes!("../../web/index.html")),
+    ("app.js", SCRIPT, include_bytes!("../../web/app.js")),
+    ("stream.js", SCRIPT, include_bytes!("../../web/stream.js")),
+    ("answer.js", SCRIPT, include_bytes!("../../web/answer.js")),
+    ("wire.js", SCRIPT, include_bytes!("../../web/wire.js")),
+    ("api.js", SCRIPT, include_bytes!("../../web/api.js")),
+    ("style.css", "text/css; charset=utf-8", include_bytes!("../../web/style.css")),
+    ("icon.svg", "image/svg+xml", include_bytes!("../../web/icon.svg")),
+];
+
+/// Nothing from elsewhere, nothing inline, nobody's frame.
+const POLICY: &str = "default-src 'self'; img-src 'self' data: blob:; frame-ancestors 'none'; base-uri 'none'";
+
+/// `GET /`.
+pub(super) async fn index() -> Response {
+    file("")
+}
+
+/// `GET /{name}`: one of the page's files.
+pub(super) async fn asset(Path(name): Path<String>) -> Response {
+    file(&name)
+}
+
+fn file(name: &str) -> Response {
+    let Some((_, kind, content)) = FILES.iter().find(|(file, ..)| *file == name) else {
+        return Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here")
+            .remedy("the API begins at /v1/streams")
+            .into_response();
+    };
+    let headers = [
+        (header::CONTENT_TYPE, *kind),
+        (header::CACHE_CONTROL, "no-cache"),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ];
+    (headers, *content).into_response()
+}

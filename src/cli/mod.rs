@@ -1,0 +1,68 @@
+//! The command line: what can be typed, and what its exit codes mean.
+//!
+//! One file a command. A command that was understood and failed exits with 1; one that was not understood, or whose
+//! configuration is wrong, with 2.
+
+#![expect(clippy::print_stdout, reason = "a command line prints")]
+
+pub mod check;
+mod serve;
+mod upstream;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{self, Config, Env, Flag};
+
+/// An AI token-streaming gateway: an answer that was cut off goes on where it was.
+#[derive(Debug, Parser)]
+#[command(name = "lastword", version, arg_required_else_help = true, after_help = EXAMPLES)]
+struct Line {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  lastword serve                                            with a mock model, on 127.0.0.1:8080
+  lastword serve --backend http://127.0.0.1:11434           in front of any OpenAI-compatible server
+  lastword check --config lastword.toml                     is this configuration right?
+
+Then ask, and read the answer as it comes:
+  curl -N 127.0.0.1:8080/v1/streams -H 'accept: text/event-stream' -d '{\"prompt\":\"Tell me a story\"}'";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::Serve),
+    Check(check::Check),
+}
+
+/// Does what the command line says.
+#[must_use]
+pub fn run() -> ExitCode {
+    let done = match Line::parse().command {
+        Command::Serve(serve) => serve.run(),
+        Command::Check(check) => check.run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("lastword: {error:#}");
+            ExitCode::from(if error.is::<config::Error>() { 2 } else { 1 })
+        }
+    }
+}
+
+/// The configuration as this process sees it.
+fn configuration(file: Option<PathBuf>, flags: &[Flag]) -> anyhow::Result<Config> {
+    let working_directory = std::env::current_dir()?;
+    Ok(Config::load(file.as_deref(), &working_directory, &environment(), flags)?)
+}
+
+/// What is not text cannot be meant for us.
+fn environment() -> Env {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}

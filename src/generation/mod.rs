@@ -1,0 +1,275 @@
+//! One task a stream: it reads the backend, writes the log, and closes it with exactly one terminal record.
+//!
+//! The supervisor owns the log's writer. The backend is its child: polled under a net that catches panics, dropped to abort it,
+//! and never allowed near the writer. Whatever happens to the child, it is the supervisor that appends `end`.
+//!
+//! ```text
+//! wait for the next event | a stop | the readers' leaving | a clock
+//!   -> take all events that are ready -> append them as one batch -> publish -> wait again
+//! ```
+//!
+//! An append is never raced against anything: a stop that comes meanwhile waits for it.
+
+mod audience;
+mod clock;
+mod writer;
+
+use std::{
+    panic::AssertUnwindSafe,
+    pin::pin,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
+
+pub use audience::{Attached, Audience};
+use futures_util::{FutureExt, StreamExt};
+use tokio::time::sleep_until;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+pub use writer::{Budget, Writer};
+
+use crate::{
+    backend::{Backend, BackendError, ErrorKind, Events},
+    event::{Begin, End, Event, Failure, Reason, Status, Usage},
+    id::StreamId,
+    prompt::{OnDisconnect, Prompt},
+    record::summary::Summary,
+    store::StoreError,
+    stream::Tail,
+    telemetry::{Ended, Metrics},
+};
+
+/// How many events at most become one batch: enough to keep up with any upstream, few enough to keep the first one fresh.
+const BATCH: u64 = 256;
+
+/// A stream that runs in this process, as everybody else sees it.
+pub struct Live {
+    /// Its id.
+    pub id: StreamId,
+    /// What its readers follow.
+    pub tail: Arc<Tail>,
+    /// Who reads.
+    pub audience: Audience,
+    stop: CancellationToken,
+    why: OnceLock<Stop>,
+}
+
+impl Live {
+    /// A stream about to run.
+    #[must_use]
+    pub fn new(id: StreamId, on_disconnect: OnDisconnect) -> Self {
+        Self {
+            id,
+            tail: Arc::new(Tail::new(crate::id::Cursor::START)),
+            audience: Audience::new(on_disconnect),
+            stop: CancellationToken::new(),
+            why: OnceLock::new(),
+        }
+    }
+
+    /// Stops the generation: what was said so far stands, and the log is closed. The first reason given is the one that counts.
+    pub fn stop(&self, why: Stop) {
+        let _ = self.why.set(why);
+        self.stop.cancel();
+    }
+
+    /// Waits until the log is closed (or no longer written here).
+    pub async fn ended(&self) {
+        let mut head = self.tail.subscribe();
+        let _ = head.wait_for(|head| head.closed || head.lost).await;
+    }
+}
+
+/// Why a generation is over.
+#[derive(Clone, Debug)]
+pub enum Stop {
+    /// The backend gave all it had.
+    Done,
+    /// Somebody asked for it, or the readers left and the stream says that this stops it.
+    Cancelled,
+    /// This process goes away.
+    Interrupted,
+    /// The backend gave an error, or one of the clocks ran out.
+    Backend(BackendError),
+    /// The clock for the whole answer ran out.
+    Deadline(Duration),
+    /// The answer is larger than a stream may be.
+    Budget(String),
+    /// The backend panicked.
+    Panicked,
+    /// The store refused a batch.
+    Store(StoreError),
+}
+
+impl Stop {
+    /// The terminal record of a stream that stops so, after what was said.
+    #[must_use]
+    pub fn end(&self, said: &Summary) -> End {
+        let failed = |code: &'static str, message: String, retryable| Failure {
+            code: code.into(),
+            message,
+            retryable,
+            ..Failure::default()
+        };
+        let (status, reason, error) = match self {
+            Self::Done => (Status::Completed, said.reason, None),
+            Self::Cancelled => (Status::Cancelled, None, None),
+            Self::Interrupted => {
+                let message = "lastword was shut down before the answer was whole; ask again".to_owned();
+                (Status::Interrupted, None, Some(failed("interrupted", message, true)))
+            }
+            Self::Backend(error) => (Status::Failed, None, Some(error.clone().into())),
+            Self::Deadline(total) => {
+                let total = humantime::format_duration(*total);
+                let message = format!("the answer took longer than {total}, the backend's `total` clock");
+                (Status::Failed, Some(Reason::Deadline), Some(failed("deadline", message, false)))
+            }
+            Self::Budget(message) => {
+                (Status::Failed, Some(Reason::Budget), Some(failed("stream_too_large", message.clone(), false)))
+            }
+            Self::Panicked => {
+                let message = "the backend failed in a way it should not; the server's log says more".to_owned();
+                (Status::Failed, None, Some(failed("internal", message, true)))
+            }
+            Self::Store(error) => (Status::Failed, None, Some(failed("store_refused", error.to_string(), true))),
+        };
+        let usage = said.usage.clone().map(|usage| Usage { raw: None, ..usage });
+        End { status, reason, usage, error }
+    }
+}
+
+/// What a generation needs.
+pub struct Generation {
+    /// The stream as others see it.
+    pub live: Arc<Live>,
+    /// Its log.
+    pub writer: Writer,
+    /// Who generates.
+    pub backend: Arc<dyn Backend>,
+    /// The backend's own name of the model.
+    pub upstream_model: String,
+    /// What was asked.
+    pub prompt: Prompt,
+    /// The log's first record.
+    pub begin: Begin,
+    /// Where it is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Generation {
+    /// Runs until the log is closed.
+    pub async fn run(mut self) {
+        let begin = Event::Begin(self.begin.clone());
+        self.writer.push(&begin);
+        let stop = match self.writer.flush().await {
+            Ok(()) => self.generate().await,
+            Err(error) => Stop::Store(error),
+        };
+        self.close(stop).await;
+    }
+
+    /// Reads the backend to its end or to a stop. What it gave is in the log when this returns, except after a store error.
+    async fn generate(&mut self) -> Stop {
+        let live = self.live.clone();
+        let mut stopped = pin!(live.stop.cancelled());
+        let mut abandoned = pin!(live.audience.abandoned());
+        let mut clock = clock::Clock::new(self.backend.clocks());
+        let mut alarm = pin!(sleep_until(clock.next().into()));
+        let mut child = Child(match catch(|| self.backend.generate(&self.prompt, &self.upstream_model)) {
+            Ok(events) => events,
+            Err(stop) => return stop,
+        });
+        loop {
+            let first = tokio::select! {
+                biased;
+                () = &mut stopped => return live.why.get().cloned().unwrap_or(Stop::Cancelled),
+                () = &mut abandoned => return Stop::Cancelled,
+                event = child.next() => event,
+                () = &mut alarm => match clock.ran_out() {
+                    Some(stop) => return stop,
+                    // Something was said since the alarm was set: it rings once a silence, not once a token.
+                    None => {
+                        alarm.as_mut().reset(clock.next().into());
+                        continue;
+                    }
+                },
+            };
+            let came = Instant::now();
+            let mut stop = self.take(first, &mut clock);
+            while stop.is_none() && self.writer.waiting() < BATCH {
+                let Some(event) = child.next().now_or_never() else { break };
+                stop = self.take(event, &mut clock);
+            }
+            if clock.next() < alarm.deadline().into_std() {
+                alarm.as_mut().reset(clock.next().into());
+            }
+            if let Err(error) = self.writer.flush().await {
+                return Stop::Store(error);
+            }
+            self.metrics.overhead.observe(came.elapsed().as_secs_f64());
+            if let Some(stop) = stop {
+                return stop;
+            }
+        }
+    }
+
+    /// Puts one event into the batch; says if it was the last.
+    fn take(&mut self, next: Next, clock: &mut clock::Clock) -> Option<Stop> {
+        let event = match next {
+            Ok(Some(Ok(event))) => event,
+            Ok(Some(Err(error))) => return Some(Stop::Backend(error)),
+            Ok(None) => return Some(Stop::Done),
+            Err(stop) => return Some(stop),
+        };
+        debug_assert!(!matches!(event, Event::End(_) | Event::Begin(_)), "the supervisor's own records");
+        clock.heard(&event);
+        let first = self.writer.push(&event);
+        if first {
+            self.metrics.time_to_first_token.observe(self.writer.elapsed().as_secs_f64());
+        }
+        self.writer.over_budget().map(Stop::Budget)
+    }
+
+    /// Writes the terminal record.
+    async fn close(mut self, stop: Stop) {
+        if let Stop::Backend(BackendError { kind: ErrorKind::Truncated, .. }) = &stop {
+            self.metrics.upstream_truncated.inc();
+        }
+        let end = stop.end(self.writer.summary());
+        let (id, status, code) = (self.live.id, end.status, end.error.as_ref().map(|e| e.code.clone()));
+        match self.writer.end(end).await {
+            Ok(()) => info!(%id, ?status, code = code.as_deref(), "stream ended"),
+            // Somebody else writes this log, or it was erased: there is nothing left for us to say.
+            Err(error) => error!(%id, %error, "stream given up"),
+        }
+        let summary = self.writer.summary();
+        let backend = summary.attempts.last().map_or(&self.begin.backend, |attempt| &attempt.backend);
+        let (protocol, backend) = (self.begin.protocol.clone(), backend.clone());
+        self.metrics.ended(&Ended { status, reason: summary.reason, protocol, backend });
+        if let Some(usage) = &summary.usage {
+            self.metrics.used(usage);
+            let spoken = summary.first_token_ms.map(|first| summary.total_ms.saturating_sub(first));
+            if let (Some(ms), Some(tokens @ 2..)) = (spoken, usage.output_tokens) {
+                let between = u32::try_from(tokens - 1).unwrap_or(u32::MAX);
+                self.metrics.time_per_output_token.observe(f64::from(ms) / 1000.0 / f64::from(between));
+            }
+        }
+    }
+}
+
+/// What a poll of the backend gives: the stream's own item, or the stop that a panic is.
+type Next = Result<Option<Result<Event<'static>, BackendError>>, Stop>;
+
+/// The backend's stream, under a net.
+struct Child(Events);
+
+impl Child {
+    /// Cancel safe: the stream keeps its place.
+    async fn next(&mut self) -> Next {
+        AssertUnwindSafe(self.0.next()).catch_unwind().await.map_err(|_| Stop::Panicked)
+    }
+}
+
+fn catch<T>(f: impl FnOnce() -> T) -> Result<T, Stop> {
+    std::panic::catch_unwind(AssertUnwindSafe(f)).map_err(|_| Stop::Panicked)
+}

@@ -1,0 +1,173 @@
+//! The one writer of a log: events in, batches out. Appends first, publishes then.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use tracing::warn;
+
+use super::Live;
+use crate::{
+    event::{End, Event},
+    record::{self, summary::Summary},
+    store::{Batch, Last, Lease, Store, StoreError, batch::Packer},
+    telemetry::Metrics,
+};
+
+/// What one stream may hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget {
+    /// Bytes of records.
+    pub bytes: u64,
+    /// Records.
+    pub records: u64,
+}
+
+/// See the module.
+pub struct Writer {
+    live: Arc<Live>,
+    store: Arc<dyn Store>,
+    metrics: Arc<Metrics>,
+    lease: Lease,
+    budget: Budget,
+    began: Instant,
+    /// Where the records' clock stood when this writer took over.
+    offset: Duration,
+    packer: Packer,
+    bytes: u64,
+    said: bool,
+    summary: Summary,
+}
+
+impl Writer {
+    /// A writer that goes on where `lease` says. Of a log that has records already, `summary` is their fold.
+    #[must_use]
+    pub fn new(
+        live: Arc<Live>,
+        store: Arc<dyn Store>,
+        metrics: Arc<Metrics>,
+        lease: Lease,
+        budget: Budget,
+        summary: Summary,
+    ) -> Self {
+        let offset = Duration::from_millis(summary.total_ms.into());
+        let said = summary.first_token_ms.is_some();
+        let packer = Packer::default();
+        Self { live, store, metrics, lease, budget, began: Instant::now(), offset, packer, bytes: 0, said, summary }
+    }
+
+    /// Since the stream began.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.offset + self.began.elapsed()
+    }
+
+    /// What was said so far, published or not.
+    #[must_use]
+    pub fn summary(&self) -> &Summary {
+        &self.summary
+    }
+
+    /// Records that wait for the next flush.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        self.packer.len()
+    }
+
+    /// Puts an event into the batch; true for the first that is content.
+    pub fn push(&mut self, event: &Event<'_>) -> bool {
+        let ms = u32::try_from(self.elapsed().as_millis()).unwrap_or(u32::MAX);
+        let Some(head) = self.packer.push(|out| record::write(out, ms, event)) else { return false };
+        let cursor = self.lease.next.plus(self.packer.len()).before();
+        self.summary.take(cursor, ms, event);
+        let first = !self.said && head.is_content();
+        self.said |= first;
+        first
+    }
+
+    /// Says so if the stream has become larger than it may be, the waiting batch included.
+    #[must_use]
+    pub fn over_budget(&self) -> Option<String> {
+        let records = self.lease.next.plus(self.packer.len()).before().0;
+        let Budget { bytes: max_bytes, records: max_records } = self.budget;
+        if self.bytes + self.packer.size() as u64 > max_bytes {
+            let max = bytesize::ByteSize(max_bytes);
+            return Some(format!("the answer is larger than {max}, what [limits] stream_bytes allows"));
+        }
+        (records >= max_records)
+            .then(|| format!("the answer has more than {max_records} records, what [limits] stream_records allows"))
+    }
+
+    /// Appends the batch, and shows it to the readers when the store has it.
+    ///
+    /// # Errors
+    /// When the store refuses: nothing of the batch was shown, and nothing of it will be.
+    pub async fn flush(&mut self) -> Result<(), StoreError> {
+        if self.packer.is_empty() {
+            return Ok(());
+        }
+        let batch = self.packer.take();
+        self.append(batch.clone(), None).await?;
+        self.publish(batch, false);
+        Ok(())
+    }
+
+    /// Appends the terminal record and closes the log.
+    ///
+    /// A store that has no room or cannot work does not hold up the readers: they are shown the end from memory, and it is
+    /// appended as soon as the store takes it.
+    ///
+    /// # Errors
+    /// When the log is no longer ours to write. The readers are sent to the store.
+    pub async fn end(&mut self, end: End) -> Result<(), StoreError> {
+        self.packer.take(); // what the store refused was never shown
+        self.push(&Event::End(end));
+        let batch = self.packer.take();
+        let last = || Last { summary: self.stored_summary(), release: !self.said };
+        let mut refused = match self.append(batch.clone(), Some(last())).await {
+            Ok(()) => {
+                self.publish(batch, true);
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        let mut wait = Duration::from_millis(100);
+        let mut shown = false;
+        while matches!(refused, StoreError::Full { .. } | StoreError::Unavailable(_)) {
+            if !shown {
+                warn!(id = %self.live.id, error = %refused, "the end of a stream could not be stored, trying on");
+                self.live.tail.publish(batch.clone().at(self.lease.next), true);
+                shown = true;
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(Duration::from_secs(5));
+            match self.append(batch.clone(), Some(last())).await {
+                Ok(()) => return Ok(()),
+                Err(error) => refused = error,
+            }
+        }
+        self.live.tail.abandon();
+        Err(refused)
+    }
+
+    async fn append(&self, batch: Batch, last: Option<Last>) -> Result<(), StoreError> {
+        let began = Instant::now();
+        let done = self.store.append(self.live.id, self.lease.next, self.lease.epoch, batch, last).await;
+        self.metrics.store_commit.observe(began.elapsed().as_secs_f64());
+        done
+    }
+
+    fn publish(&mut self, batch: Batch, closed: bool) {
+        self.bytes += batch.size() as u64;
+        self.metrics.records.inc_by(batch.len());
+        let at = self.lease.next;
+        self.lease.next = at.plus(batch.len());
+        self.live.tail.publish(batch.at(at), closed);
+    }
+
+    fn stored_summary(&self) -> Bytes {
+        serde_json::to_vec(&self.summary).expect("a summary is plain data").into()
+    }
+}

@@ -1,0 +1,232 @@
+//! Records to events. Most records have at most one; some (what only an upstream's own protocol understands) have none, so ids
+//! rise but are not dense.
+
+use bytes::BytesMut;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::{
+    event::{Event, PartType},
+    id::{Cursor, StreamId},
+    protocol::Encode,
+    record::{Head, Kind, Record},
+    wire::sse::{EventId, write_event},
+};
+
+/// The first event of a connection without a cursor. It is made from what is known of the stream, and its id is 0.
+#[derive(Clone, Debug, Serialize)]
+pub struct Start<'a> {
+    /// The stream.
+    pub id: StreamId,
+    /// The model's name as it was asked for.
+    pub model: &'a str,
+    /// RFC 3339.
+    pub created_at: String,
+    /// Where the events can be had again.
+    pub events_url: String,
+}
+
+/// The encoder.
+#[derive(Clone, Debug, Default)]
+pub struct Native {
+    /// On answers to a POST: the stream's id, which goes before each cursor.
+    prefix: Option<String>,
+    /// The parts that are tool calls, in their order: the place in it is a call's `index`.
+    calls: Vec<u16>,
+}
+
+impl Native {
+    /// For a URL that names the stream: ids are bare cursors.
+    #[must_use]
+    pub fn short() -> Self {
+        Self::default()
+    }
+
+    /// For the answer to a POST, whose URL names no stream.
+    #[must_use]
+    pub fn long(id: StreamId) -> Self {
+        Self { prefix: Some(id.to_string()), calls: Vec::new() }
+    }
+
+    /// Appends the first event; `retry` tells the client how many milliseconds to wait before it comes back.
+    pub fn start(&self, start: &Start<'_>, retry: Option<u32>, out: &mut BytesMut) {
+        let data = serde_json::to_vec(start).expect("plain data");
+        write_event(out, Some("start"), &data, retry, Some(self.id(Cursor::START)));
+    }
+
+    /// Appends the event that tells a reader that its cursor cannot be served. It has no id.
+    pub fn reset(reason: &str, after: Cursor, retry: Option<u32>, out: &mut BytesMut) {
+        let data = json!({ "reason": reason, "after": after.0 }).to_string();
+        write_event(out, Some("reset"), data.as_bytes(), retry, None);
+    }
+
+    fn id(&self, cursor: Cursor) -> EventId<'_> {
+        EventId { prefix: self.prefix.as_deref(), n: cursor.0 }
+    }
+
+    fn event(&self, name: Option<&str>, data: &[u8], cursor: Cursor, out: &mut BytesMut) {
+        write_event(out, name, data, None, Some(self.id(cursor)));
+    }
+
+    /// The rest: events whose data is not the record's payload to the letter.
+    fn rare(&self, event: &Event<'_>, cursor: Cursor, out: &mut BytesMut) {
+        let index = |part: &u16| self.calls.iter().position(|call| call == part);
+        let (name, data) = match event {
+            Event::Delta(at, delta) => match at.of {
+                PartType::ToolCall => (Some("tool_call"), json!({ "index": index(&at.part), "arguments": delta.text })),
+                PartType::Reasoning | PartType::ReasoningSummary => (Some("reasoning"), json!({ "text": delta.text })),
+                _ => (None, json!({ "text": delta.text })),
+            },
+            Event::PartStart(at, start) => {
+                let tool = start.tool.as_ref();
+                let mut call = json!({ "index": index(&at.part) });
+                if let Some(id) = tool.and_then(|tool| tool.call_id.as_deref()) {
+                    call["id"] = id.into();
+                }
+                if let Some(name) = tool.and_then(|tool| tool.name.as_deref()) {
+                    call["name"] = name.into();
+                }
+                (Some("tool_call"), call)
+            }
+            Event::Custom(custom) if !custom.data.is_empty() => {
+                let name = (!custom.name.is_empty()).then_some(custom.name.as_str());
+                return self.event(name, custom.data.as_bytes(), cursor, out);
+            }
+            _ => return,
+        };
+        self.event(name, data.to_string().as_bytes(), cursor, out);
+    }
+}
+
+impl Encode for Native {
+    /// For the `index` of tool calls.
+    const FOLDS: bool = true;
+
+    fn skip(&mut self, head: &Head) {
+        if head.kind == Kind::PartStart && head.at.of == PartType::ToolCall && head.at.choice == 0 {
+            self.calls.push(head.at.part);
+        }
+    }
+
+    fn encode(&mut self, cursor: Cursor, record: &Record<'_>, out: &mut BytesMut) {
+        let Record { head, payload } = record;
+        self.skip(head);
+        if head.at.choice > 0 {
+            return; // the native protocol has one choice
+        }
+        match (head.kind, head.at.of) {
+            (Kind::Delta, PartType::Text | PartType::Refusal) if !head.more => self.event(None, payload, cursor, out),
+            (Kind::Delta, PartType::Reasoning | PartType::ReasoningSummary) if !head.more => {
+                self.event(Some("reasoning"), payload, cursor, out);
+            }
+            (Kind::End, _) => self.event(Some("end"), payload, cursor, out),
+            (Kind::Notice, _) => self.event(Some("notice"), payload, cursor, out),
+            (Kind::Media, _) => self.event(Some("file"), payload, cursor, out),
+            (Kind::Delta, PartType::Text | PartType::Refusal | PartType::ToolCall)
+            | (Kind::Delta, PartType::Reasoning | PartType::ReasoningSummary)
+            | (Kind::PartStart, PartType::ToolCall)
+            | (Kind::Custom, _) => {
+                if let Ok(event) = record.event() {
+                    self.rare(&event, cursor, out);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        event::{At, Delta, End, Finish, Json, PartStart, Reason, Status, Tool, Usage},
+        record::write,
+    };
+
+    fn log() -> Vec<BytesMut> {
+        let at = |part, of| At { choice: 0, part, of };
+        let delta =
+            |part, of, text: &'static str| Event::Delta(at(part, of), Delta { text: text.into(), logprobs: None });
+        let tool = |part, name: &str| {
+            let tool = Tool { call_id: Some(format!("call_{name}")), name: Some(name.to_owned()), kind: None };
+            Event::PartStart(at(part, PartType::ToolCall), PartStart { tool: Some(tool), ..PartStart::default() })
+        };
+        let events = [
+            delta(0, PartType::Reasoning, "hm"),
+            delta(1, PartType::Text, "The\n"),
+            Event::Delta(at(1, PartType::Text), Delta { text: "river".into(), logprobs: Some(Json::default()) }),
+            Event::Delta(At { choice: 1, ..at(1, PartType::Text) }, Delta { text: "other".into(), logprobs: None }),
+            tool(2, "look"),
+            tool(3, "find"),
+            delta(3, PartType::ToolCall, "{}"),
+            Event::Usage(Usage::default()),
+            Event::Finish(0, Finish::default()),
+            Event::End(End { status: Status::Completed, reason: Some(Reason::Stop), usage: None, error: None }),
+        ];
+        let record = |event: &Event<'_>| {
+            let mut out = BytesMut::new();
+            write(&mut out, 0, event);
+            out
+        };
+        events.iter().map(record).collect()
+    }
+
+    fn encode(encoder: &mut Native, log: &[BytesMut], after: usize) -> String {
+        let mut out = BytesMut::new();
+        for (n, bytes) in log.iter().enumerate() {
+            let record = Record::parse(bytes).expect("a record");
+            match n < after {
+                true => encoder.skip(&record.head),
+                false => encoder.encode(Cursor(n as u64 + 1), &record, &mut out),
+            }
+        }
+        String::from_utf8(out.to_vec()).expect("utf-8")
+    }
+
+    #[test]
+    fn each_record_has_its_event_with_the_id_last() {
+        insta::assert_snapshot!(encode(&mut Native::short(), &log(), 0), @r#"
+        event: reasoning
+        data: {"text":"hm"}
+        id: 1
+
+        data: {"text":"The\n"}
+        id: 2
+
+        data: {"text":"river"}
+        id: 3
+
+        event: tool_call
+        data: {"id":"call_look","index":0,"name":"look"}
+        id: 5
+
+        event: tool_call
+        data: {"id":"call_find","index":1,"name":"find"}
+        id: 6
+
+        event: tool_call
+        data: {"arguments":"{}","index":1}
+        id: 7
+
+        event: end
+        data: {"status":"completed","reason":"stop"}
+        id: 10
+        "#);
+    }
+
+    #[test]
+    fn a_replay_from_any_cursor_is_the_tail_of_the_whole() {
+        let log = log();
+        let whole = encode(&mut Native::short(), &log, 0);
+        for after in 0..=log.len() {
+            assert!(whole.ends_with(&encode(&mut Native::short(), &log, after)), "after {after}");
+        }
+    }
+
+    #[test]
+    fn an_answer_to_a_post_names_the_stream_in_its_ids() {
+        let id = StreamId::new();
+        let text = encode(&mut Native::long(id), &log(), 1);
+        assert!(text.starts_with(&format!("data: {{\"text\":\"The\\n\"}}\nid: {id}-2\n\n")), "{text}");
+    }
+}

@@ -1,0 +1,12 @@
+//! The native API's language: lastword's own, described in `docs/api.md`.
+//!
+//! Requests become prompts here, records become events and states. Text is the default event, so that `onmessage` is all a
+//! simple client needs; everything else has a name.
+
+mod encode;
+mod request;
+mod state;
+
+pub use encode::{Native, Start};
+pub use request::{BadRequest, on_text, parse};
+pub use state::{Answer, State, events_url, rfc3339};

@@ -1,0 +1,224 @@
+//! `POST /v1/streams`: what a client may ask, and how it is told what it may not.
+
+use serde::Deserialize;
+
+use crate::{
+    event::Json,
+    near::Unknown,
+    prompt::{Message, OnDisconnect, Params, Prompt, Role},
+};
+
+/// The body. Exactly one of `prompt` and `messages` must be there.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Create {
+    prompt: Option<String>,
+    messages: Option<Vec<Message>>,
+    system: Option<String>,
+    model: Option<String>,
+    max_tokens: Option<u64>,
+    temperature: Option<f64>,
+    top_p: Option<f64>,
+    stop: Option<Stop>,
+    seed: Option<i64>,
+    tools: Option<Json>,
+    tool_choice: Option<Json>,
+    response_format: Option<Json>,
+    on_disconnect: Option<OnDisconnect>,
+    metadata: Option<Json>,
+    backend_options: Option<Json>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Stop {
+    One(String),
+    Many(Vec<String>),
+}
+
+/// Why a body is not a request: which member, what is wrong with it, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{detail}")]
+pub struct BadRequest {
+    /// The member, as a path: `messages[0].role`.
+    pub field: Option<String>,
+    /// What is wrong.
+    pub detail: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+impl BadRequest {
+    fn of(field: &str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { field: Some(field.to_owned()), detail: detail.into(), remedy: remedy.into() }
+    }
+}
+
+/// A body of plain text: it is the prompt.
+///
+/// # Errors
+/// When it is empty or not UTF-8.
+pub fn on_text(body: &[u8]) -> Result<Prompt, BadRequest> {
+    let text = std::str::from_utf8(body)
+        .map_err(|_| BadRequest::of("prompt", "the body is not UTF-8", "send text as UTF-8, or JSON"))?;
+    said(text)?;
+    Ok(Prompt { protocol: "native".into(), messages: vec![Message::text(Role::User, text)], ..Prompt::default() })
+}
+
+/// A body of JSON.
+///
+/// # Errors
+/// When it is not JSON, has members that do not exist, or values that make no sense. The first mistake is named.
+pub fn parse(body: &[u8]) -> Result<Prompt, BadRequest> {
+    let json = &mut serde_json::Deserializer::from_slice(body);
+    let create: Create = serde_path_to_error::deserialize(&mut *json).map_err(explain)?;
+    json.end().map_err(|_| syntax("there is something behind the JSON object"))?;
+    let messages = match (create.prompt, create.messages) {
+        (Some(prompt), None) => {
+            said(&prompt)?;
+            vec![Message::text(Role::User, prompt)]
+        }
+        (None, Some(messages)) if !messages.is_empty() => messages,
+        (None, Some(_)) => return Err(BadRequest::of("messages", "`messages` is empty", "give at least one message")),
+        (Some(_), Some(_)) => {
+            return Err(BadRequest::of("prompt", "both `prompt` and `messages` are given", "give one of the two"));
+        }
+        (None, None) => {
+            let remedy = "give `prompt`, a text, or `messages`, a list of {\"role\", \"content\"}";
+            return Err(BadRequest::of("prompt", "there is neither `prompt` nor `messages`", remedy));
+        }
+    };
+    if let Some(empty) = messages.iter().position(|m| m.content.is_none() && m.tool_calls.is_none()) {
+        let field = format!("messages[{empty}].content");
+        return Err(BadRequest::of(&field, "the message says nothing", "give it a `content`"));
+    }
+    let within = |field, value: Option<f64>, max: f64| match value {
+        Some(value) if !(0.0..=max).contains(&value) => {
+            Err(BadRequest::of(field, format!("`{field}` is {value}"), format!("give a number from 0 to {max}")))
+        }
+        other => Ok(other),
+    };
+    let is_object = |field: &str, value: &Option<Json>| match value {
+        Some(json) if !json.get().starts_with('{') => {
+            Err(BadRequest::of(field, format!("`{field}` is not an object"), "give a JSON object"))
+        }
+        _ => Ok(()),
+    };
+    is_object("metadata", &create.metadata)?;
+    is_object("backend_options", &create.backend_options)?;
+    if create.max_tokens == Some(0) {
+        return Err(BadRequest::of("max_tokens", "`max_tokens` is 0", "give at least 1, or leave it out"));
+    }
+    Ok(Prompt {
+        protocol: "native".into(),
+        model: create.model.unwrap_or_default(),
+        system: create.system,
+        messages,
+        params: Params {
+            max_tokens: create.max_tokens,
+            temperature: within("temperature", create.temperature, 2.0)?,
+            top_p: within("top_p", create.top_p, 1.0)?,
+            stop: match create.stop {
+                None => Vec::new(),
+                Some(Stop::One(stop)) => vec![stop],
+                Some(Stop::Many(stops)) => stops,
+            },
+            seed: create.seed,
+            tools: create.tools,
+            tool_choice: create.tool_choice,
+            response_format: create.response_format,
+        },
+        backend_options: create.backend_options,
+        metadata: create.metadata,
+        on_disconnect: create.on_disconnect.unwrap_or_default(),
+        body: serde_json::from_slice(body).ok(),
+    })
+}
+
+fn said(prompt: &str) -> Result<(), BadRequest> {
+    match prompt.trim().is_empty() {
+        true => Err(BadRequest::of("prompt", "the prompt is empty", "say something")),
+        false => Ok(()),
+    }
+}
+
+fn syntax(what: &str) -> BadRequest {
+    let remedy = r#"send {"prompt":"…"}, or plain text with `content-type: text/plain`"#.to_owned();
+    BadRequest { field: None, detail: format!("the body is not JSON: {what}"), remedy }
+}
+
+/// Says a parser's error in terms of the request.
+fn explain(error: serde_path_to_error::Error<serde_json::Error>) -> BadRequest {
+    let path = error.path().to_string();
+    let error = error.into_inner();
+    let message = error.to_string();
+    if error.is_syntax() || error.is_eof() {
+        return syntax(&message);
+    }
+    // The place in the bytes means little to who sent an object.
+    let message = message.split(" at line ").next().unwrap_or(&message);
+    match Unknown::in_message(message) {
+        Some(unknown) if message.starts_with("unknown field") => {
+            let inside = path.strip_suffix(unknown.key).map(|path| path.trim_end_matches('.')).unwrap_or(&path);
+            let inside = if inside.is_empty() || inside == "." { String::new() } else { format!("{inside}.") };
+            BadRequest::of(
+                &format!("{inside}{}", unknown.key),
+                format!("there is no `{}`", unknown.key),
+                unknown.remedy(),
+            )
+        }
+        Some(unknown) => {
+            BadRequest::of(&path, format!("`{}` is none of the values of `{path}`", unknown.key), unknown.remedy())
+        }
+        None if path == "." => syntax(message),
+        None => BadRequest::of(&path, format!("`{path}`: {message}"), "see the API's description for its type"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(body: &str) -> (String, String, String) {
+        let BadRequest { field, detail, remedy } = parse(body.as_bytes()).expect_err(body);
+        (field.unwrap_or_default(), detail, remedy)
+    }
+
+    #[test]
+    fn each_mistake_names_its_field_and_its_remedy() {
+        for (body, field, remedy) in [
+            (r#"{"promt":"x"}"#, "promt", "did you mean `prompt`?"),
+            (r#"{"prompt":"  "}"#, "prompt", "say something"),
+            (r#"{}"#, "prompt", "give `prompt`"),
+            (r#"{"prompt":"x","messages":[]}"#, "prompt", "one of the two"),
+            (r#"{"messages":[]}"#, "messages", "at least one"),
+            (r#"{"messages":[{"role":"usr","content":"x"}]}"#, "messages[0].role", "did you mean `user`?"),
+            (r#"{"messages":[{"role":"user"}]}"#, "messages[0].content", "give it a `content`"),
+            (r#"{"messages":[{"role":"user","content":"x","nam":"y"}]}"#, "messages[0].nam", "did you mean `name`?"),
+            (r#"{"prompt":"x","temperature":3}"#, "temperature", "from 0 to 2"),
+            (r#"{"prompt":"x","max_tokens":0}"#, "max_tokens", "at least 1"),
+            (r#"{"prompt":"x","max_tokens":-1}"#, "max_tokens", ""),
+            (r#"{"prompt":"x","metadata":[1]}"#, "metadata", "object"),
+            (r#"{"prompt":"x","on_disconnect":{"cancel_after":"soon"}}"#, "on_disconnect", ""),
+            (r#"{"prompt":7}"#, "prompt", ""),
+            ("hello", "", "text/plain"),
+            (r#"{"prompt":"x""#, "", "text/plain"),
+            (r#"{"prompt":"x"} y"#, "", "text/plain"),
+            ("[]", "", "text/plain"),
+        ] {
+            let (got, detail, said) = refused(body);
+            assert!(got.starts_with(field) && (got.is_empty() == field.is_empty()), "{body}: field {got:?}");
+            assert!(said.contains(remedy), "{body}: remedy {said:?}");
+            assert!(!detail.contains(" at line ") || field.is_empty(), "{body}: {detail}");
+        }
+    }
+
+    #[test]
+    fn the_body_is_kept_to_the_letter() {
+        let body = r#"{"prompt": "x", "temperature": 0.70, "stop": "END", "metadata": {"b": 1, "a": 1.0}}"#;
+        let prompt = parse(body.as_bytes()).expect("good");
+        assert_eq!(prompt.body.as_ref().map(Json::get), Some(body));
+        assert_eq!(prompt.metadata.as_ref().map(Json::get), Some(r#"{"b": 1, "a": 1.0}"#));
+        assert_eq!(prompt.params.stop, ["END"]);
+    }
+}

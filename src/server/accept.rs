@@ -1,0 +1,286 @@
+//! The accept loop: HTTP/1.0, HTTP/1.1 and cleartext HTTP/2 on one port, each connection one task, all of them
+//! waited for.
+//!
+//! hyper's own builders, not `axum::serve`: 11 KB an open connection instead of 20, and limits on what a client may
+//! keep waiting. It knows what a connection may cost, not what is asked or answered on it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::select;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, warn};
+
+use super::answer::Answers;
+use super::io::{Io, Version};
+use super::link::Link;
+use super::stream::Streams;
+
+/// The longest request head, in bytes; a longer one is a 431. Node's default, and hyper's own for HTTP/2. On HTTP/1 it
+/// is also the largest read buffer a connection can grow to (hyper starts at 8 KiB whatever is said here).
+const MAX_HEAD: u16 = 16 * 1024;
+
+/// What one HTTP/2 stream may have buffered in h2; the default of 400 KB is 20 GB at 50,000 readers.
+const STREAM_BUFFER: usize = 32 * 1024;
+
+/// How long to wait after accept failed for want of descriptors or memory, which only time can mend.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often a failing accept is logged, at most.
+const ACCEPT_LOG: Duration = Duration::from_secs(1);
+
+/// What a client connection may cost.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// From the accept to the end of the first request head. Who has not said anything sensible by then is closed.
+    pub header_timeout: Duration,
+    /// From the end of one answer to the end of the next request's head, on HTTP/1. Longer than the idle timeouts of
+    /// load balancers (ALB 60 s, nginx 60 s), or they send a request into a connection that is just being closed.
+    pub idle_timeout: Duration,
+    /// How long a client may take nothing while there is something for it.
+    pub write_timeout: Duration,
+    /// Connections at a time; further ones wait in the backlog, since any answer but a 200 ends an EventSource.
+    pub max_connections: usize,
+    /// Requests at a time on one HTTP/2 connection.
+    pub max_streams: u32,
+    /// An HTTP/2 connection is pinged this often, and closed when a ping is not answered for as long again.
+    pub ping: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(75),
+            write_timeout: Duration::from_secs(25),
+            max_connections: 16_384,
+            max_streams: 1_024,
+            ping: Duration::from_secs(20),
+        }
+    }
+}
+
+/// How connections are told to end. Clones tell the same ones.
+#[derive(Clone, Debug)]
+pub struct Stop {
+    graceful: CancellationToken,
+    abort: CancellationToken,
+}
+
+impl Default for Stop {
+    fn default() -> Self {
+        let abort = CancellationToken::new();
+        // A child, so that an abort without a drain before it is seen by those who wait for a drain.
+        Self { graceful: abort.child_token(), abort }
+    }
+}
+
+impl Stop {
+    /// Nothing more is accepted, idle connections are closed, running answers go on to their end.
+    pub fn drain(&self) {
+        self.graceful.cancel();
+    }
+
+    /// Whatever is left is dropped now; clients in the middle of an answer see a reset.
+    pub fn abort(&self) {
+        self.abort.cancel();
+    }
+
+    /// Cancelled when the drain begins.
+    pub fn draining(&self) -> &CancellationToken {
+        &self.graceful
+    }
+}
+
+/// Serves `router` on `listener` until `stop` is told; returns when every connection and every answer is gone.
+pub async fn accept(listener: TcpListener, router: Router, limits: Limits, stop: Stop) {
+    let slots = Arc::new(Semaphore::new(limits.max_connections));
+    let tasks = TaskTracker::new();
+    let server = Arc::new(Server { router, http1: http1(&limits), limits, stop: stop.clone(), tasks: tasks.clone() });
+    let mut failures = Failures::default();
+    loop {
+        let next = async {
+            // The slot first: at the limit the client waits in the backlog.
+            let slot = Arc::clone(&slots).acquire_owned().await.expect("the semaphore is never closed");
+            (slot, failures.accept(&listener).await)
+        };
+        let (slot, (socket, peer)) = select! {
+            biased;
+            () = stop.graceful.cancelled() => break,
+            next = next => next,
+        };
+        let server = Arc::clone(&server);
+        tasks.spawn(async move {
+            server.serve(socket, peer).await;
+            drop(slot);
+        });
+    }
+    drop(listener);
+    tasks.close();
+    tasks.wait().await;
+}
+
+/// The failures of accept: waited out, and counted between two lines of the log.
+#[derive(Default)]
+struct Failures {
+    unlogged: u64,
+    logged: Option<Instant>,
+}
+
+impl Failures {
+    /// The next connection, however long that takes. Cancel safe.
+    async fn accept(&mut self, listener: &TcpListener) -> (TcpStream, SocketAddr) {
+        loop {
+            match listener.accept().await {
+                Ok(accepted) => return accepted,
+                // A client that left while it was waiting.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    self.log(&error);
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn log(&mut self, error: &io::Error) {
+        self.unlogged += 1;
+        if self.logged.is_none_or(|at| at.elapsed() >= ACCEPT_LOG) {
+            warn!(%error, times = self.unlogged, "cannot accept connections; trying again");
+            (self.unlogged, self.logged) = (0, Some(Instant::now()));
+        }
+    }
+}
+
+/// What every connection needs.
+struct Server {
+    router: Router,
+    http1: http1::Builder,
+    limits: Limits,
+    stop: Stop,
+    tasks: TaskTracker,
+}
+
+impl Server {
+    async fn serve(&self, socket: TcpStream, peer: SocketAddr) {
+        let link = Link::new(peer);
+        // A token of its own, so that a connection that is woken does not take a lock that all share.
+        let drain = self.stop.graceful.child_token();
+        let first_head = Instant::now() + self.limits.header_timeout;
+        let Ok(mut io) = Io::new(socket, Arc::clone(&link), self.limits.write_timeout) else {
+            return;
+        };
+        let version = select! {
+            biased;
+            version = io.version() => version,
+            () = sleep_until(first_head) => return,
+            () = drain.cancelled() => return,
+        };
+        let (io, answers) = (TokioIo::new(io), Answers::new(self.router.clone(), Arc::clone(&link)));
+        let driver = Driver { link: &link, drain: &drain, abort: &self.stop.abort, first_head };
+        match version {
+            Ok(Version::Http1) => driver.drive(pin!(self.http1.serve_connection(io, answers))).await,
+            // Boxed: it is large, and most connections are HTTP/1.
+            Ok(Version::Http2) => {
+                driver.drive(Box::pin(self.http2(&link).serve_connection(io, answers)).as_mut()).await
+            }
+            Err(error) => debug!(%error, "connection failed"),
+        }
+    }
+
+    fn http2(&self, link: &Arc<Link>) -> http2::Builder<Streams> {
+        let Limits { write_timeout, max_streams, ping, .. } = self.limits;
+        let mut builder =
+            http2::Builder::new(Streams { link: Arc::clone(link), tasks: self.tasks.clone(), write_timeout });
+        // h2's limits on floods of resets stay as they are: 20 that we have not accepted yet, 1,024 of our own.
+        builder
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(max_streams)
+            .max_header_list_size(MAX_HEAD.into())
+            .max_send_buf_size(STREAM_BUFFER)
+            .keep_alive_interval(ping)
+            .keep_alive_timeout(ping);
+        builder
+    }
+}
+
+fn http1(limits: &Limits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    // hyper counts its header timeout from the end of the answer before, so it is the idle timeout that it is given;
+    // the first head has a deadline of its own.
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.idle_timeout)
+        .max_header_size(MAX_HEAD.into())
+        .max_buf_size(MAX_HEAD.into())
+        .half_close(false)
+        .keep_alive(true)
+        .pipeline_flush(false);
+    builder
+}
+
+/// Drives one connection to its end, or ends it.
+struct Driver<'a> {
+    link: &'a Link,
+    drain: &'a CancellationToken,
+    abort: &'a CancellationToken,
+    first_head: Instant,
+}
+
+impl Driver<'_> {
+    async fn drive<C: Connection>(self, mut connection: Pin<&mut C>) {
+        let mut first_head = pin!(sleep_until(self.first_head));
+        let mut waiting = true;
+        // The connection comes first, so that a request that has already arrived is answered before a drain ends it.
+        let result = loop {
+            select! {
+                biased;
+                result = &mut connection => break result,
+                () = self.drain.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    select! {
+                        biased;
+                        result = &mut connection => break result,
+                        () = self.abort.cancelled() => return self.link.connection.end(),
+                    }
+                }
+                () = &mut first_head, if waiting => {
+                    if !self.link.heard() {
+                        return debug!("no request within the header timeout");
+                    }
+                    waiting = false;
+                }
+            }
+        };
+        if let Err(error) = result {
+            debug!(%error, "connection ended");
+        }
+    }
+}
+
+/// What hyper's two kinds of connection have in common.
+trait Connection: Future<Output = hyper::Result<()>> {
+    fn graceful_shutdown(self: Pin<&mut Self>);
+}
+
+impl Connection for http1::Connection<TokioIo<Io>, Answers> {
+    fn graceful_shutdown(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl Connection for http2::Connection<TokioIo<Io>, Answers, Streams> {
+    fn graceful_shutdown(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}

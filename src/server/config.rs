@@ -1,0 +1,110 @@
+//! `[server]`: where lastword listens, and how long a connection may take for what.
+
+use std::{net::SocketAddr, time::Duration};
+
+use bytesize::ByteSize;
+use serde::{Deserialize, Deserializer, de::Error};
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The address and the port; port 0 is any free one.
+    #[serde(deserialize_with = "address")]
+    pub listen: SocketAddr,
+    /// For a request's head, from its first byte or from the end of the request before it.
+    #[serde(with = "crate::duration")]
+    pub header_timeout: Duration,
+    /// For a write that the client does not take; then the connection is reset, and the reader can come back.
+    #[serde(with = "crate::duration")]
+    pub write_timeout: Duration,
+    /// Between two signs of life on a stream on which nothing happens.
+    #[serde(with = "crate::duration")]
+    pub heartbeat: Duration,
+    /// For running answers when the server is told to stop.
+    #[serde(with = "crate::duration")]
+    pub drain: Duration,
+    /// Open at once; further ones wait until one closes.
+    pub max_connections: usize,
+    /// Of a request's body.
+    pub max_body: ByteSize,
+    /// The origins whose pages may ask, `https://app.example.com`; or `*` alone, any.
+    #[serde(deserialize_with = "origins")]
+    pub cors: Vec<String>,
+    /// After how long a reader that was cut off comes back: each is told a time by chance between this and `retry_max`, so that
+    /// not all come at once.
+    #[serde(with = "crate::duration")]
+    pub retry_min: Duration,
+    /// See `retry_min`.
+    #[serde(with = "crate::duration")]
+    pub retry_max: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            header_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(25),
+            heartbeat: Duration::from_secs(15),
+            drain: Duration::from_secs(25),
+            max_connections: 16_384,
+            max_body: ByteSize::mib(8),
+            cors: Vec::new(),
+            retry_min: Duration::from_millis(500),
+            retry_max: Duration::from_secs(3),
+        }
+    }
+}
+
+impl Config {
+    /// Whether the values can be lived with.
+    ///
+    /// # Errors
+    /// The key, and what is wrong with its value.
+    pub fn check(&self) -> Result<(), (&'static str, String)> {
+        let clocks = [
+            ("header_timeout", self.header_timeout),
+            ("write_timeout", self.write_timeout),
+            ("heartbeat", self.heartbeat),
+        ];
+        if let Some((key, _)) = clocks.iter().find(|(_, clock)| clock.is_zero()) {
+            return Err((key, "must be longer than nothing".to_owned()));
+        }
+        if self.max_connections == 0 {
+            return Err(("max_connections", "must be at least 1".to_owned()));
+        }
+        if self.retry_min > self.retry_max {
+            let max = humantime::format_duration(self.retry_max);
+            return Err(("retry_min", format!("must not be longer than retry_max, which is {max}")));
+        }
+        Ok(())
+    }
+}
+
+fn address<'de, D: Deserializer<'de>>(d: D) -> Result<SocketAddr, D::Error> {
+    let text = String::deserialize(d)?;
+    text.parse().map_err(|_| {
+        D::Error::custom(format!(
+            "`{text}` is not an address; write \"127.0.0.1:8080\", \"0.0.0.0:8080\" or \"[::]:8080\""
+        ))
+    })
+}
+
+fn origins<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<String>, D::Error> {
+    let origins = Vec::<String>::deserialize(d)?;
+    match origins.iter().find(|origin| !is_an_origin(origin) && origins != ["*"]) {
+        None => Ok(origins),
+        Some(star) if star == "*" => Err(D::Error::custom("`*` allows every origin, so it stands alone")),
+        Some(other) => Err(D::Error::custom(format!(
+            "`{other}` is not an origin; write \"https://app.example.com\", without a path"
+        ))),
+    }
+}
+
+/// As a browser writes it in `Origin`: scheme, host, a port where it is not the usual one; small letters, no path.
+fn is_an_origin(text: &str) -> bool {
+    let Some((scheme, host)) = text.split_once("://") else { return false };
+    let printable = |b: u8| b.is_ascii_graphic() && !b.is_ascii_uppercase();
+    !scheme.is_empty() && !host.is_empty() && text.bytes().all(printable) && !host.contains(['/', '?', '#', '@', '*'])
+}

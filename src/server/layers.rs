@@ -1,0 +1,71 @@
+//! What lies around all routes: the request's id, its trace, CORS, and a net for panics.
+
+use std::time::Duration;
+
+use axum::{
+    Router,
+    extract::{MatchedPath, Request},
+    http::{HeaderName, HeaderValue, Method, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use tower_http::{
+    catch_panic::CatchPanicLayer,
+    cors::{AllowOrigin, Any, CorsLayer},
+    request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer},
+    trace::TraceLayer,
+};
+use tracing::debug_span;
+
+use crate::api::{X_STREAM_ID, error::Problem};
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The routes with everything around them.
+pub(super) fn around(routes: Router, cors: &[String]) -> Router {
+    // A span a request, at debug, with the route and never the URL: a query may hold a credential.
+    let trace = TraceLayer::new_for_http()
+        .make_span_with(|request: &Request| {
+            let route = request.extensions().get::<MatchedPath>().map_or("-", MatchedPath::as_str);
+            let id = request.headers().get(X_REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or("-");
+            debug_span!("request", method = %request.method(), route, id)
+        })
+        .on_body_chunk(())
+        .on_eos(());
+    let routes = routes
+        .layer(CatchPanicLayer::custom(|_| panicked()))
+        .layer(trace)
+        .layer(PropagateRequestIdLayer::new(X_REQUEST_ID))
+        .layer(SetRequestIdLayer::new(X_REQUEST_ID, MakeRequestUuid));
+    match cors {
+        [] => routes,
+        origins => routes.layer(allow(origins)),
+    }
+}
+
+/// What a page of another origin needs: the headers it sends to resume and to sign in, and the stream's id to read.
+fn allow(origins: &[String]) -> CorsLayer {
+    let origins = match origins {
+        [any] if any == "*" => AllowOrigin::from(Any),
+        list => AllowOrigin::list(list.iter().filter_map(|origin| HeaderValue::from_str(origin).ok())),
+    };
+    let sent = [
+        HeaderName::from_static("last-event-id"),
+        HeaderName::from_static("idempotency-key"),
+        HeaderName::from_static("x-api-key"),
+        header::AUTHORIZATION,
+        header::CACHE_CONTROL,
+        header::CONTENT_TYPE,
+    ];
+    CorsLayer::new()
+        .allow_origin(origins)
+        .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::DELETE])
+        .allow_headers(sent)
+        .expose_headers([X_STREAM_ID, X_REQUEST_ID, header::LOCATION, header::RETRY_AFTER])
+        .max_age(Duration::from_secs(3600))
+}
+
+fn panicked() -> Response {
+    tracing::error!("a handler panicked");
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the server made a mistake; its log says more")
+        .into_response()
+}

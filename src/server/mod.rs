@@ -1,0 +1,144 @@
+//! The one place that assembles: store, backends, gateway, routes, layers, sockets; and takes them down again in order.
+//!
+//! Going down: nothing new is accepted, running answers finish within the drain's deadline, the rest end as interrupted, readers
+//! get their ends, and whatever connection is left then is reset.
+
+pub mod accept;
+mod answer;
+pub mod config;
+mod io;
+mod layers;
+mod link;
+mod stream;
+pub mod upstream;
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    task::JoinHandle,
+    time::timeout,
+};
+use tracing::{info, warn};
+
+use self::accept::{Limits, Stop};
+use crate::{
+    api::{self, Api, Settings},
+    config::Config,
+    gateway::Gateway,
+    route::Router,
+    store,
+    telemetry::Metrics,
+};
+
+/// How long readers have to take the ends of their answers, when all answers have ended.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Serves until SIGTERM or SIGINT, then drains. A second signal ends it at once.
+///
+/// # Errors
+/// When the address cannot be listened on, or a backend cannot be made.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut told_to_stop = async || {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    let server = Server::start(config).await?;
+    told_to_stop().await;
+    tokio::select! {
+        () = server.drain() => info!("drained"),
+        () = told_to_stop() => warn!("told twice: ending at once"),
+    }
+    Ok(())
+}
+
+/// A running server. Dropping it ends it at once.
+pub struct Server {
+    address: SocketAddr,
+    gateway: Arc<Gateway>,
+    stop: Stop,
+    drain: Duration,
+    accepting: JoinHandle<()>,
+    tending: JoinHandle<()>,
+}
+
+impl Server {
+    /// Listens, and serves from now on.
+    ///
+    /// # Errors
+    /// When the address cannot be listened on, or a backend cannot be made.
+    pub async fn start(config: Config) -> anyhow::Result<Self> {
+        let Config { server, store, limits, backends, models, default_model, .. } = config;
+        let backends = backends.into_iter().map(|(name, backend)| {
+            let backend = backend.open(&name).with_context(|| format!("backend `{name}`"))?;
+            Ok((name, backend))
+        });
+        let backends = backends.collect::<anyhow::Result<BTreeMap<_, _>>>()?;
+        let router = Router::new(backends, models, default_model);
+        let gateway = Gateway::new(store::open(&store), router, limits, Arc::new(Metrics::new()));
+        let listener = TcpListener::bind(server.listen).await.with_context(|| {
+            format!("cannot listen on {}; [server] listen or --listen names another address", server.listen)
+        })?;
+        let address = listener.local_addr()?;
+        let settings = Settings {
+            heartbeat: server.heartbeat,
+            retry: (server.retry_min, server.retry_max),
+            max_body: server.max_body,
+            cors: server.cors.clone(),
+        };
+        let routes = layers::around(api::router(Arc::new(Api { gateway: gateway.clone(), settings })), &server.cors);
+        let limits = Limits {
+            header_timeout: server.header_timeout,
+            write_timeout: server.write_timeout,
+            max_connections: server.max_connections,
+            ..Limits::default()
+        };
+        let stop = Stop::default();
+        let accepting = tokio::spawn(accept::accept(listener, routes, limits, stop.clone()));
+        let tending = tokio::spawn(gateway.clone().tend());
+        if !address.ip().is_loopback() {
+            warn!("there is no authentication yet: everybody who can reach {address} can ask and read");
+        }
+        info!("listening on http://{address}");
+        Ok(Self { address, gateway, stop, drain: server.drain, accepting, tending })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What it serves.
+    #[must_use]
+    pub fn gateway(&self) -> &Arc<Gateway> {
+        &self.gateway
+    }
+
+    /// Takes it down in order; returns when all is gone, at most the drain's deadline and a few seconds later.
+    pub async fn drain(mut self) {
+        info!("draining for at most {}", humantime::format_duration(self.drain));
+        // First refuse, then close: a client on an open connection is told why.
+        self.gateway.refuse_new();
+        self.stop.drain();
+        self.gateway.drain(self.drain).await;
+        if timeout(LAST_WORDS, &mut self.accepting).await.is_err() {
+            self.stop.abort();
+            let _ = timeout(LAST_WORDS, &mut self.accepting).await;
+        }
+        let _ = (&mut self.tending).await;
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.abort();
+        self.accepting.abort();
+        self.tending.abort();
+    }
+}

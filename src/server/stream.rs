@@ -1,0 +1,109 @@
+//! One HTTP/2 stream: the task that answers it, cut when its reader stalls.
+//!
+//! The write deadline of the socket (`io.rs`) never fires for one stalled stream, since the connection's other streams
+//! and its pings go on. So each stream is watched: hyper asks a body for a frame only after the last one was handed to
+//! h2, which waits for window; a frame that stays in hyper's hands for the write timeout means a reader who takes
+//! nothing. A body that has nothing to say is never cut.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::rt::Executor;
+use tokio::time::{Sleep, sleep};
+use tokio_util::task::TaskTracker;
+use tracing::debug;
+
+use super::link::Link;
+use crate::api::connection::Connection;
+
+tokio::task_local! {
+    /// Set while a stream's task is polled: how the service finds the stream its request came on.
+    static STREAM: Stream;
+}
+
+/// Where the last frame of the body is. Only the stream's own task touches it, so its ordering does not matter.
+mod frame {
+    /// With h2, or there was none: the body has been asked for the next one.
+    pub(super) const SENT: u8 = 0;
+    /// With hyper, since the watch last looked.
+    pub(super) const NEW: u8 = 1;
+    /// Still with hyper.
+    pub(super) const HELD: u8 = 2;
+}
+
+/// What the body of a stream tells the watch of the same stream.
+#[derive(Clone)]
+pub(super) struct Stream {
+    connection: Connection,
+    frame: Arc<AtomicU8>,
+}
+
+impl Stream {
+    /// The stream whose task this is. `None` on HTTP/1.
+    pub(super) fn current() -> Option<Self> {
+        STREAM.try_with(Self::clone).ok()
+    }
+
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// The body was asked for a frame, and had one or not.
+    pub(super) fn record(&self, had_one: bool) {
+        self.frame.store(if had_one { frame::NEW } else { frame::SENT }, Ordering::Relaxed);
+    }
+}
+
+/// Spawns the streams of one connection; hyper's executor.
+#[derive(Clone)]
+pub(super) struct Streams {
+    pub(super) link: Arc<Link>,
+    pub(super) tasks: TaskTracker,
+    pub(super) write_timeout: Duration,
+}
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
+    fn execute(&self, task: F) {
+        let stream = Stream { connection: self.link.connection.stream(), frame: Arc::default() };
+        let watched =
+            Watched { task: Box::pin(task), stream: stream.clone(), deadline: None, write_timeout: self.write_timeout };
+        self.tasks.spawn(STREAM.scope(stream, watched));
+    }
+}
+
+struct Watched<F> {
+    task: Pin<Box<F>>,
+    stream: Stream,
+    /// Armed while a frame is held, for that frame.
+    deadline: Option<Pin<Box<Sleep>>>,
+    write_timeout: Duration,
+}
+
+impl<F: Future<Output = ()>> Future for Watched<F> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.task.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        match self.stream.frame.load(Ordering::Relaxed) {
+            frame::SENT => self.deadline = None,
+            frame::NEW => {
+                self.deadline = Some(Box::pin(sleep(self.write_timeout)));
+                self.stream.frame.store(frame::HELD, Ordering::Relaxed);
+            }
+            _ => {}
+        }
+        let Some(deadline) = &mut self.deadline else {
+            return Poll::Pending;
+        };
+        deadline.as_mut().poll(cx).map(|()| {
+            debug!("a stream's reader took nothing for the write timeout: resetting the stream");
+            // The task is dropped as soon as this returns, and h2 resets a stream that is dropped in the middle.
+            self.stream.connection.end();
+        })
+    }
+}

@@ -1,0 +1,389 @@
+//! Logs in this process's memory: the engine for trying things out, for tests, and for answers that must leave no trace.
+//!
+//! A log's records lie in a few large pieces; small batches are joined once they are many. When the allowed bytes are used up,
+//! the oldest finished logs go. One lock guards each log and one the table of them; neither is held across an await.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use bytesize::ByteSize;
+use futures_util::{StreamExt, stream::BoxStream};
+use tokio::sync::{broadcast, watch};
+
+use super::{
+    Batch, Chunk, Claim, ClaimKey, ClaimKind, Created, LEASE, Last, Lease, Meta, NewStream, Page, Signal, Store,
+    StoreError,
+};
+use crate::id::{Cursor, Epoch, NodeId, StreamId};
+
+/// Batches that may lie about before they are joined into one piece.
+const LOOSE: usize = 64;
+/// How large a piece that comes of joining may be: a read walks through half of it to find its place.
+const PIECE: usize = 64 * 1024;
+/// How many expired ids are remembered, so that `410` can be told from `404`.
+const TOMBSTONES: usize = 100_000;
+/// How many streams one call of `expire` drops at most.
+const STEP: usize = 256;
+/// What a log costs beside its records: its entry, its lock, its wake-up. An estimate, so that a million empty logs count.
+const OVERHEAD: u64 = 1024;
+
+/// See the module.
+pub struct Memory {
+    retain: Duration,
+    max_bytes: u64,
+    used: AtomicU64,
+    table: Mutex<Table>,
+    signals: broadcast::Sender<(StreamId, Signal)>,
+}
+
+#[derive(Default)]
+struct Table {
+    logs: BTreeMap<StreamId, Arc<Log>>,
+    owners: HashMap<String, BTreeSet<StreamId>>,
+    claims: HashMap<ClaimKey, StreamId>,
+    open: HashSet<StreamId>,
+    /// In the order in which they ended; may name logs that are erased since.
+    finished: VecDeque<(Instant, StreamId)>,
+    tombstones: BTreeSet<StreamId>,
+    nodes: HashMap<NodeId, Instant>,
+}
+
+struct Log {
+    new: NewStream,
+    created: Instant,
+    /// The last cursor, and whether it is the end. Sent after the records are there.
+    head: watch::Sender<(Cursor, bool)>,
+    body: Mutex<Body>,
+}
+
+#[derive(Default)]
+struct Body {
+    chunks: Vec<Chunk>,
+    /// How many chunks at the end are batches as they came, and their bytes.
+    loose: usize,
+    loose_bytes: usize,
+    last: Cursor,
+    epoch: Epoch,
+    node: Option<NodeId>,
+    summary: Option<Bytes>,
+    bytes: u64,
+}
+
+impl Memory {
+    /// An empty store that keeps finished logs for `retain`, and at most `max_bytes` in all.
+    #[must_use]
+    pub fn new(retain: Duration, max_bytes: u64) -> Self {
+        Self {
+            retain,
+            max_bytes,
+            used: AtomicU64::new(0),
+            table: Mutex::default(),
+            signals: broadcast::channel(1024).0,
+        }
+    }
+
+    fn log(&self, id: StreamId) -> Result<Arc<Log>, StoreError> {
+        let table = lock(&self.table);
+        match table.logs.get(&id) {
+            Some(log) => Ok(log.clone()),
+            None if table.tombstones.contains(&id) => Err(StoreError::Expired(id)),
+            None => Err(StoreError::Unknown(id)),
+        }
+    }
+
+    /// Makes room for `more` bytes, at the cost of the oldest finished logs.
+    fn reserve(&self, more: u64) -> Result<(), StoreError> {
+        if self.used.load(Ordering::Relaxed) + more > self.max_bytes {
+            let mut table = lock(&self.table);
+            while self.used.load(Ordering::Relaxed) + more > self.max_bytes {
+                let Some((_, id)) = table.finished.pop_front() else {
+                    let used = ByteSize(self.used.load(Ordering::Relaxed));
+                    return Err(StoreError::Full { used, max: ByteSize(self.max_bytes) });
+                };
+                self.bury(&mut table, id);
+            }
+        }
+        self.used.fetch_add(more, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Drops a log and remembers that it was there.
+    fn bury(&self, table: &mut Table, id: StreamId) {
+        if self.drop_log(table, id) {
+            if table.tombstones.len() == TOMBSTONES {
+                table.tombstones.pop_first();
+            }
+            table.tombstones.insert(id);
+        }
+    }
+
+    fn drop_log(&self, table: &mut Table, id: StreamId) -> bool {
+        let Some(log) = table.logs.remove(&id) else { return false };
+        if let Some(streams) = table.owners.get_mut(&log.new.owner) {
+            streams.remove(&id);
+            if streams.is_empty() {
+                table.owners.remove(&log.new.owner);
+            }
+        }
+        table.open.remove(&id);
+        release(table, &log, |_| true);
+        let mut body = lock(&log.body);
+        // Whoever still writes is told; whoever still reads keeps what it has.
+        body.epoch = Epoch(u64::MAX);
+        self.used.fetch_sub(body.bytes, Ordering::Relaxed);
+        drop(body);
+        log.head.send_modify(|(_, closed)| *closed = true);
+        true
+    }
+}
+
+#[async_trait]
+impl Store for Memory {
+    async fn create(&self, new: NewStream) -> Result<Created, StoreError> {
+        let bytes = (new.about.len() + new.prompt.len()) as u64 + OVERHEAD;
+        self.reserve(bytes)?;
+        let mut table = lock(&self.table);
+        let exclusive = |claim: &&Claim| claim.key.kind == ClaimKind::Idempotency;
+        if let Some(id) = new.claims.iter().filter(exclusive).find_map(|claim| table.claims.get(&claim.key)) {
+            self.used.fetch_sub(bytes, Ordering::Relaxed);
+            return Ok(Created::Held(*id));
+        }
+        for claim in &new.claims {
+            table.claims.insert(claim.key.clone(), new.id);
+        }
+        table.owners.entry(new.owner.clone()).or_default().insert(new.id);
+        let log = Log {
+            created: Instant::now(),
+            head: watch::Sender::new((Cursor::START, false)),
+            body: Mutex::new(Body { bytes, ..Body::default() }),
+            new,
+        };
+        table.open.insert(log.new.id);
+        table.logs.insert(log.new.id, Arc::new(log));
+        Ok(Created::New)
+    }
+
+    async fn append(
+        &self,
+        id: StreamId,
+        at: Cursor,
+        epoch: Epoch,
+        batch: Batch,
+        last: Option<Last>,
+    ) -> Result<(), StoreError> {
+        let log = self.log(id)?;
+        let end = at.plus(batch.len()).before();
+        let size = (batch.size() + last.as_ref().map_or(0, |last| last.summary.len())) as u64;
+        // A last batch is a few hundred bytes and must not fail for want of them.
+        match last {
+            Some(_) => _ = self.used.fetch_add(size, Ordering::Relaxed),
+            None => self.reserve(size)?,
+        }
+        let refused = {
+            let mut body = lock(&log.body);
+            let refused = body.refuses(at, epoch);
+            if refused.is_none() {
+                body.push(batch, at, size, last.as_ref().map(|last| last.summary.clone()));
+            }
+            refused
+        };
+        if let Some(error) = refused {
+            self.used.fetch_sub(size, Ordering::Relaxed);
+            return Err(error);
+        }
+        if let Some(last) = &last {
+            let mut table = lock(&self.table);
+            release(&mut table, &log, |kind| kind == ClaimKind::Chat || last.release);
+            if table.open.remove(&id) {
+                table.finished.push_back((Instant::now(), id));
+            }
+        }
+        log.head.send_replace((end, last.is_some()));
+        Ok(())
+    }
+
+    async fn read(&self, id: StreamId, after: Cursor, max: usize, wait: Option<Duration>) -> Result<Page, StoreError> {
+        let log = self.log(id)?;
+        if let Some(wait) = wait {
+            let mut head = log.head.subscribe();
+            let news = head.wait_for(|(last, closed)| *last > after || *closed);
+            let _ = tokio::time::timeout(wait, news).await;
+            self.log(id)?; // it may have been erased meanwhile
+        }
+        let body = lock(&log.body);
+        let mut page = Page::default();
+        let from = body.chunks.partition_point(|chunk| chunk.last() <= after);
+        page.fill(&body.chunks[from..], after, max);
+        page.closed = body.summary.is_some() && page.last().unwrap_or(after) >= body.last;
+        Ok(page)
+    }
+
+    async fn meta(&self, id: StreamId) -> Result<Meta, StoreError> {
+        Ok(self.log(id)?.meta())
+    }
+
+    async fn prompt(&self, id: StreamId) -> Result<Bytes, StoreError> {
+        Ok(self.log(id)?.new.prompt.clone())
+    }
+
+    async fn list(&self, owner: &str, before: Option<StreamId>, n: usize) -> Result<Vec<Meta>, StoreError> {
+        let table = lock(&self.table);
+        let Some(streams) = table.owners.get(owner) else { return Ok(Vec::new()) };
+        let older: Box<dyn Iterator<Item = &StreamId> + Send> = match before {
+            Some(before) => Box::new(streams.range(..before).rev()),
+            None => Box::new(streams.iter().rev()),
+        };
+        let logs: Vec<_> = older.take(n).filter_map(|id| table.logs.get(id).cloned()).collect();
+        drop(table);
+        Ok(logs.iter().map(|log| log.meta()).collect())
+    }
+
+    async fn holder(&self, claim: &ClaimKey) -> Result<Option<StreamId>, StoreError> {
+        Ok(lock(&self.table).claims.get(claim).copied())
+    }
+
+    async fn remove(&self, id: StreamId) -> Result<(), StoreError> {
+        self.log(id)?;
+        let mut table = lock(&self.table);
+        self.drop_log(&mut table, id);
+        Ok(())
+    }
+
+    async fn expire(&self) -> Result<usize, StoreError> {
+        let mut table = lock(&self.table);
+        let mut gone = 0;
+        while gone < STEP && table.finished.front().is_some_and(|(at, _)| at.elapsed() >= self.retain) {
+            if let Some((_, id)) = table.finished.pop_front() {
+                self.bury(&mut table, id);
+                gone += 1;
+            }
+        }
+        Ok(gone)
+    }
+
+    async fn lease(&self, id: StreamId, node: NodeId) -> Result<Lease, StoreError> {
+        let log = self.log(id)?;
+        lock(&self.table).nodes.insert(node, Instant::now());
+        let mut body = lock(&log.body);
+        if body.summary.is_some() {
+            return Err(StoreError::Closed);
+        }
+        body.epoch = Epoch(body.epoch.0 + 1);
+        body.node = Some(node);
+        Ok(Lease { epoch: body.epoch, next: body.last.plus(1) })
+    }
+
+    async fn renew(&self, node: NodeId) -> Result<(), StoreError> {
+        lock(&self.table).nodes.insert(node, Instant::now());
+        Ok(())
+    }
+
+    async fn orphans(&self) -> Result<Vec<StreamId>, StoreError> {
+        let mut table = lock(&self.table);
+        table.nodes.retain(|_, heard| heard.elapsed() < LEASE);
+        let orphan = |log: &&Arc<Log>| match lock(&log.body).node {
+            Some(node) => !table.nodes.contains_key(&node),
+            None => log.created.elapsed() >= LEASE,
+        };
+        let open = table.open.iter().filter_map(|id| table.logs.get(id));
+        Ok(open.filter(orphan).map(|log| log.new.id).collect())
+    }
+
+    async fn signal(&self, id: StreamId, signal: Signal) -> Result<(), StoreError> {
+        let _ = self.signals.send((id, signal)); // nobody listening is nobody writing
+        Ok(())
+    }
+
+    fn signals(&self) -> BoxStream<'static, (StreamId, Signal)> {
+        let heard = self.signals.subscribe();
+        futures_util::stream::unfold(heard, |mut heard| async move {
+            loop {
+                match heard.recv().await {
+                    Ok(signal) => return Some((signal, heard)),
+                    Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(broadcast::error::RecvError::Closed) => return None,
+                }
+            }
+        })
+        .boxed()
+    }
+
+    async fn ready(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn bytes(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+}
+
+impl Log {
+    fn meta(&self) -> Meta {
+        let body = lock(&self.body);
+        Meta {
+            id: self.new.id,
+            owner: self.new.owner.clone(),
+            created_at: self.new.created_at,
+            about: self.new.about.clone(),
+            claims: self.new.claims.clone(),
+            last: body.last,
+            hole: None,
+            summary: body.summary.clone(),
+        }
+    }
+}
+
+impl Body {
+    fn refuses(&self, at: Cursor, epoch: Epoch) -> Option<StoreError> {
+        let next = self.last.plus(1);
+        match () {
+            () if self.epoch != epoch => Some(StoreError::Fenced),
+            () if self.summary.is_some() => Some(StoreError::Closed),
+            () if at != next => Some(StoreError::Position { at, next }),
+            () => None,
+        }
+    }
+
+    fn push(&mut self, batch: Batch, at: Cursor, size: u64, summary: Option<Bytes>) {
+        self.bytes += size;
+        if !batch.is_empty() {
+            self.last = at.plus(batch.len()).before();
+            self.loose += 1;
+            self.loose_bytes += batch.size();
+            self.chunks.push(batch.at(at));
+        }
+        if self.loose >= LOOSE || self.loose_bytes >= PIECE || summary.is_some() {
+            self.join();
+        }
+        self.summary = summary;
+    }
+
+    fn join(&mut self) {
+        let loose = self.chunks.split_off(self.chunks.len() - self.loose);
+        self.chunks.extend(Chunk::join(&loose));
+        self.chunks.shrink_to_fit();
+        (self.loose, self.loose_bytes) = (0, 0);
+    }
+}
+
+/// Frees those of a log's claims that `which` names and that it still holds.
+fn release(table: &mut Table, log: &Log, which: impl Fn(ClaimKind) -> bool) {
+    for claim in log.new.claims.iter().filter(|claim| which(claim.key.kind)) {
+        if table.claims.get(&claim.key) == Some(&log.new.id) {
+            table.claims.remove(&claim.key);
+        }
+    }
+}
+
+/// A panic while a lock was held leaves the data as it was before or after one step of ours, both of which are sound.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

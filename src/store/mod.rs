@@ -1,0 +1,270 @@
+//! Where logs live. A store keeps opaque records in order, under a cursor, for one writer at a time; it knows nothing of answers.
+//!
+//! The contract is the trait [`Store`]; `tests/store.rs` holds every engine to it. A batch that was appended is what a reader
+//! is shown, never the other way round.
+
+pub mod batch;
+pub mod memory;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+pub use batch::{Batch, Chunk, Page};
+use bytes::Bytes;
+use bytesize::ByteSize;
+use futures_util::stream::BoxStream;
+use serde::Deserialize;
+
+use crate::id::{Cursor, Epoch, NodeId, StreamId};
+
+/// The section `[store]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Which engine.
+    pub engine: Engine,
+    /// The folder of an engine that writes files; relative to the config file.
+    pub path: PathBuf,
+    /// How long a finished answer is kept.
+    #[serde(with = "crate::duration")]
+    pub retain: Duration,
+    /// How much is kept in all; over it the oldest finished answers go first.
+    pub max_bytes: ByteSize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            engine: Engine::Memory,
+            path: "data".into(),
+            retain: Duration::from_secs(60 * 60),
+            max_bytes: ByteSize::gib(1),
+        }
+    }
+}
+
+/// Which engine keeps the logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    /// In this process: gone when it is.
+    Memory,
+}
+
+/// Opens the engine that the configuration names.
+#[must_use]
+pub fn open(config: &Config) -> Arc<dyn Store> {
+    match config.engine {
+        Engine::Memory => Arc::new(memory::Memory::new(config.retain, config.max_bytes.as_u64())),
+    }
+}
+
+/// What every engine does. All calls are cancel safe to the caller, but an append whose future is dropped may or may not have
+/// happened: whoever drops one must take a new [`lease`](Store::lease) before the next.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// A new empty log; or, when another live stream holds one of its exclusive claims, that stream.
+    async fn create(&self, new: NewStream) -> Result<Created, StoreError>;
+
+    /// Appends a batch whose first record gets the cursor `at`. Refuses any other place than the next one, an epoch that is
+    /// not the latest, and everything after a last batch. `last` closes the log.
+    async fn append(
+        &self,
+        id: StreamId,
+        at: Cursor,
+        epoch: Epoch,
+        batch: Batch,
+        last: Option<Last>,
+    ) -> Result<(), StoreError>;
+
+    /// The records after `after`, at most about `max` bytes of them but at least one if there is one. Where there is none yet
+    /// and the log is open, waits up to `wait` for it.
+    async fn read(&self, id: StreamId, after: Cursor, max: usize, wait: Option<Duration>) -> Result<Page, StoreError>;
+
+    /// All that is known of a stream beside its records and its prompt.
+    async fn meta(&self, id: StreamId) -> Result<Meta, StoreError>;
+
+    /// The prompt that was stored with the stream.
+    async fn prompt(&self, id: StreamId) -> Result<Bytes, StoreError>;
+
+    /// An owner's streams, newest first: at most `n` that are older than `before`.
+    async fn list(&self, owner: &str, before: Option<StreamId>, n: usize) -> Result<Vec<Meta>, StoreError>;
+
+    /// The stream that holds a claim.
+    async fn holder(&self, claim: &ClaimKey) -> Result<Option<StreamId>, StoreError>;
+
+    /// Erases a stream with all that belongs to it. Its id is then unknown.
+    async fn remove(&self, id: StreamId) -> Result<(), StoreError>;
+
+    /// Drops what retention no longer covers, in small steps: gives back how many streams went, 0 when there is no more to do.
+    async fn expire(&self) -> Result<usize, StoreError>;
+
+    /// Makes `node` the stream's one writer. Whoever wrote before is fenced off.
+    async fn lease(&self, id: StreamId, node: NodeId) -> Result<Lease, StoreError>;
+
+    /// Says that `node` lives, and with it all leases it holds.
+    async fn renew(&self, node: NodeId) -> Result<(), StoreError>;
+
+    /// Open logs whose writer has not renewed for [`LEASE`], or that never had one for as long.
+    async fn orphans(&self) -> Result<Vec<StreamId>, StoreError>;
+
+    /// Asks a stream's writer, wherever it runs, to do something.
+    async fn signal(&self, id: StreamId, signal: Signal) -> Result<(), StoreError>;
+
+    /// The signals sent from now on, by any node.
+    fn signals(&self) -> BoxStream<'static, (StreamId, Signal)>;
+
+    /// Whether the store would take an append now.
+    async fn ready(&self) -> Result<(), StoreError>;
+
+    /// Bytes kept, records and prompts.
+    fn bytes(&self) -> u64;
+}
+
+/// How long a lease lasts after its node was last heard of. A node renews three times as often.
+pub const LEASE: Duration = Duration::from_secs(15);
+
+/// What a stream begins with.
+#[derive(Clone, Debug)]
+pub struct NewStream {
+    /// Its id.
+    pub id: StreamId,
+    /// Who created it; empty while authentication is off.
+    pub owner: String,
+    /// Unix time in milliseconds.
+    pub created_at: u64,
+    /// Small, read with every listing. Opaque.
+    pub about: Bytes,
+    /// Read only by those who ask for it. Opaque.
+    pub prompt: Bytes,
+    /// What it claims.
+    pub claims: Vec<Claim>,
+}
+
+/// What came of [`Store::create`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Created {
+    /// The log is there, empty.
+    New,
+    /// This stream holds the claim; nothing was created.
+    Held(StreamId),
+}
+
+/// A key that at most one stream of an owner holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// Which one.
+    pub key: ClaimKey,
+    /// What it was claimed with: to tell a repeated request from another one under the same key. Opaque.
+    pub fingerprint: Bytes,
+}
+
+/// The name of a claim.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ClaimKey {
+    /// Whose.
+    pub owner: String,
+    /// What it is for; decides who wins and when it is free again.
+    pub kind: ClaimKind,
+    /// The key.
+    pub key: String,
+}
+
+/// What a claim is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ClaimKind {
+    /// An `Idempotency-Key`: the first stream holds it for as long as it is kept, unless its last batch gives it back.
+    Idempotency,
+    /// A chat's running answer: the newest stream takes it over, and it is free at the stream's end.
+    Chat,
+}
+
+/// What the last batch of a log brings along.
+#[derive(Clone, Debug, Default)]
+pub struct Last {
+    /// What is known of the stream without reading its log. Opaque.
+    pub summary: Bytes,
+    /// Gives idempotency claims back: nothing was said, so the same request may be tried again.
+    pub release: bool,
+}
+
+/// What is known of a stream.
+#[derive(Clone, Debug)]
+pub struct Meta {
+    /// Its id.
+    pub id: StreamId,
+    /// Who created it.
+    pub owner: String,
+    /// Unix time in milliseconds.
+    pub created_at: u64,
+    /// As it was given to [`Store::create`].
+    pub about: Bytes,
+    /// What it claimed, whether or not it still holds it.
+    pub claims: Vec<Claim>,
+    /// The last record's cursor; 0 of an empty log.
+    pub last: Cursor,
+    /// Cursors that were lost and never filled: (the last one before, the first one after).
+    pub hole: Option<(Cursor, Cursor)>,
+    /// As it was given with the last batch; absent while the log is open.
+    pub summary: Option<Bytes>,
+}
+
+impl Meta {
+    /// Whether the log has its last record.
+    #[must_use]
+    pub fn closed(&self) -> bool {
+        self.summary.is_some()
+    }
+}
+
+/// The right to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// To be given with each append.
+    pub epoch: Epoch,
+    /// Where the next record goes.
+    pub next: Cursor,
+}
+
+/// What a stream's writer can be asked from afar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// Stop generating.
+    Cancel,
+}
+
+/// Why a store did not do what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// No such stream.
+    #[error("there is no stream {0}")]
+    Unknown(StreamId),
+    /// It was there, and retention has taken it.
+    #[error("stream {0} has expired")]
+    Expired(StreamId),
+    /// Somebody else writes this log now.
+    #[error("the log has another writer")]
+    Fenced,
+    /// Not the next place.
+    #[error("record {at} cannot be appended, the next one is {next}")]
+    Position {
+        /// What was tried.
+        at: Cursor,
+        /// What would be right.
+        next: Cursor,
+    },
+    /// The log has its last record.
+    #[error("the log is closed")]
+    Closed,
+    /// No room, and nothing finished to make room of.
+    #[error("the store is full: {used} of {max} are in use by answers that still run; raise [store] max_bytes")]
+    Full {
+        /// In use.
+        used: ByteSize,
+        /// Allowed.
+        max: ByteSize,
+    },
+    /// The engine cannot work now; says why and what to do.
+    #[error("{0}")]
+    Unavailable(String),
+}

@@ -1,0 +1,45 @@
+//! The log of one running or finished answer, as a reader meets it: a hot tail in memory, and the store behind it.
+//!
+//! Knows positions and wake-ups. Does not know what a record says, nor who reads it.
+
+mod reader;
+mod tail;
+
+pub use reader::Reader;
+pub use tail::{Head, Tail};
+
+use crate::{
+    id::{Cursor, StreamId},
+    record::Record,
+    store::{Store, StoreError},
+};
+
+/// How much of a log is read at once by who reads all of it.
+const STEP: usize = 256 * 1024;
+
+/// Shows `each` the records of a log in order, from the first to at least `last`, without waiting for more.
+///
+/// # Errors
+/// When the store cannot be read, or a record is not one that this build can read.
+pub async fn fold(
+    store: &dyn Store,
+    id: StreamId,
+    last: Cursor,
+    mut each: impl FnMut(Cursor, &Record<'_>) + Send,
+) -> Result<(), StoreError> {
+    let mut after = Cursor::START;
+    while after < last {
+        let page = store.read(id, after, STEP, None).await?;
+        for (cursor, bytes) in page.records() {
+            let record = Record::parse(bytes);
+            let record =
+                record.map_err(|bad| StoreError::Unavailable(format!("stream {id}, record {cursor}: {bad}")))?;
+            each(cursor, &record);
+        }
+        match page.last() {
+            Some(cursor) => after = cursor,
+            None => break,
+        }
+    }
+    Ok(())
+}

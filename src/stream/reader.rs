@@ -1,0 +1,193 @@
+//! One attached reader: a cursor and a wake-up. It catches up, follows, and ends with the log.
+//!
+//! There is no queue per reader. One that is slow finds its place in the tail gone and reads the store; one that is stuck holds
+//! its place and nothing more.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::watch;
+
+use super::{Head, Tail};
+use crate::{
+    id::{Cursor, StreamId},
+    store::{Page, Store, StoreError},
+};
+
+/// How long a reader without a tail lets the store wait for it. Between two waits it only asks again.
+const WAIT: Duration = Duration::from_secs(20);
+
+/// See the module.
+pub struct Reader {
+    id: StreamId,
+    store: Arc<dyn Store>,
+    tail: Option<(Arc<Tail>, watch::Receiver<Head>)>,
+    after: Cursor,
+    ended: bool,
+    page: Page,
+}
+
+impl Reader {
+    /// A reader of what is behind `after`. Without a tail (a finished log, or one written by another node) it reads the store.
+    #[must_use]
+    pub fn new(id: StreamId, store: Arc<dyn Store>, tail: Option<Arc<Tail>>, after: Cursor) -> Self {
+        let tail = tail.map(|tail| {
+            let wake = tail.subscribe();
+            (tail, wake)
+        });
+        Self { id, store, tail, after, ended: false, page: Page::default() }
+    }
+
+    /// The next records, at most about `max` bytes: at once while there are any, else when there are; nothing after the last.
+    ///
+    /// Cancel safe: the cursor moves only when the page is given back.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or the stream was erased under its reader.
+    pub async fn next(&mut self, max: usize) -> Result<Option<&Page>, StoreError> {
+        if self.ended {
+            return Ok(None);
+        }
+        self.page.chunks.clear();
+        while self.page.chunks.is_empty() {
+            let Some((tail, wake)) = &mut self.tail else {
+                self.page = self.store.read(self.id, self.after, max, Some(WAIT)).await?;
+                if self.page.chunks.is_empty() && self.page.closed {
+                    self.ended = true;
+                    return Ok(None);
+                }
+                continue;
+            };
+            let head = *wake.borrow_and_update();
+            if head.last > self.after {
+                if !tail.read(self.after, max, &mut self.page) {
+                    self.page = self.store.read(self.id, self.after, max, None).await?;
+                    if self.page.chunks.is_empty() {
+                        let (id, after) = (self.id, self.after);
+                        return Err(StoreError::Unavailable(format!("stream {id}: records after {after} are missing")));
+                    }
+                }
+                self.page.closed = head.closed && self.page.last() == Some(head.last);
+            } else if head.closed {
+                self.ended = true;
+                return Ok(None);
+            } else if head.lost || wake.changed().await.is_err() {
+                self.tail = None;
+            }
+        }
+        self.after = self.page.last().unwrap_or(self.after);
+        self.ended = self.page.closed;
+        Ok(Some(&self.page))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+
+    use super::*;
+    use crate::{
+        id::NodeId,
+        store::{Batch, Last, NewStream, memory::Memory},
+    };
+
+    struct Log {
+        id: StreamId,
+        store: Arc<dyn Store>,
+        tail: Arc<Tail>,
+        lease: crate::store::Lease,
+    }
+
+    impl Log {
+        async fn new() -> Self {
+            let store: Arc<dyn Store> = Arc::new(Memory::new(Duration::MAX, u64::MAX));
+            let id = StreamId::new();
+            let empty = NewStream {
+                id,
+                owner: String::new(),
+                created_at: 0,
+                about: Default::default(),
+                prompt: Default::default(),
+                claims: vec![],
+            };
+            store.create(empty).await.expect("created");
+            let lease = store.lease(id, NodeId::new()).await.expect("leased");
+            Self { id, store, tail: Arc::new(Tail::new(Cursor::START)), lease }
+        }
+
+        async fn write(&mut self, n: u64, closed: bool) {
+            let at = self.lease.next;
+            let batch: Batch = (at.0..at.0 + n).map(|n| n.to_string()).collect();
+            let last = closed.then(Last::default);
+            self.store.append(self.id, at, self.lease.epoch, batch.clone(), last).await.expect("appended");
+            self.tail.publish(batch.at(at), closed);
+            self.lease.next = at.plus(n);
+        }
+
+        fn reader(&self, after: u64) -> Reader {
+            Reader::new(self.id, self.store.clone(), Some(self.tail.clone()), Cursor(after))
+        }
+    }
+
+    async fn rest(mut reader: Reader) -> Vec<u64> {
+        let mut seen = Vec::new();
+        while let Some(page) = reader.next(1000).await.expect("readable") {
+            seen.extend(page.records().map(|(cursor, record)| {
+                assert_eq!(record, cursor.to_string().as_bytes());
+                cursor.0
+            }));
+        }
+        seen
+    }
+
+    #[tokio::test]
+    async fn a_reader_catches_up_follows_and_ends() {
+        let mut log = Log::new().await;
+        log.write(3, false).await;
+        let reading = tokio::spawn(rest(log.reader(1)));
+        for n in [1, 1, 7, 1] {
+            tokio::task::yield_now().await;
+            log.write(n, false).await;
+        }
+        log.write(1, true).await;
+        assert_eq!(reading.await.expect("ran"), (2..=14).collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn a_slow_reader_falls_back_to_the_store() {
+        let mut log = Log::new().await;
+        let slow = log.reader(0);
+        for _ in 0..2000 {
+            log.write(1, false).await;
+        }
+        assert!(!log.tail.read(Cursor(5), 1000, &mut Page::default()), "the tail has moved on");
+        log.write(1, true).await;
+        assert_eq!(rest(slow).await, (1..=2001).collect::<Vec<_>>());
+        assert_eq!(rest(log.reader(2001)).await, Vec::<u64>::new());
+    }
+
+    #[tokio::test]
+    async fn without_a_tail_the_store_is_followed() {
+        let mut log = Log::new().await;
+        log.write(2, false).await;
+        let reader = Reader::new(log.id, log.store.clone(), None, Cursor(0));
+        let reading = tokio::spawn(rest(reader));
+        tokio::task::yield_now().await;
+        log.write(2, false).await;
+        tokio::task::yield_now().await;
+        log.write(1, true).await;
+        assert_eq!(reading.await.expect("ran"), vec![1, 2, 3, 4, 5]);
+    }
+
+    #[tokio::test]
+    async fn a_dropped_wait_moves_no_cursor() {
+        let mut log = Log::new().await;
+        let mut reader = log.reader(0);
+        for _ in 0..3 {
+            let mut next = std::pin::pin!(reader.next(1000));
+            let waiting = std::future::poll_fn(|cx| std::task::Poll::Ready(next.as_mut().poll(cx).is_pending())).await;
+            assert!(waiting);
+        }
+        log.write(2, true).await;
+        assert_eq!(rest(reader).await, vec![1, 2]);
+    }
+}

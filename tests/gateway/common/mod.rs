@@ -1,0 +1,114 @@
+//! What the tests share: a gateway on a free port that is gone when the test is, a client that sees every byte and how a body
+//! ended, and the two kinds of event-stream readers there are in the world.
+
+pub(crate) mod http;
+pub(crate) mod sse;
+
+use std::{net::SocketAddr, time::Duration};
+
+use lastword::{config::Config, server::Server};
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+pub(crate) use self::http::{Body, Ending, Response, request};
+
+/// Far longer than anything here takes; what hangs fails.
+pub(crate) const LONG: Duration = Duration::from_secs(20);
+
+/// Waits, but not for ever.
+pub(crate) async fn soon<F: Future>(what: F) -> F::Output {
+    timeout(LONG, what).await.expect("this should have happened long ago")
+}
+
+/// A running lastword. Dropping it ends it.
+pub(crate) struct TestGateway {
+    server: Server,
+}
+
+impl TestGateway {
+    /// With the built-in defaults: the mock, in memory.
+    pub(crate) async fn start() -> Self {
+        Self::with("").await
+    }
+
+    /// With this configuration; `[server] listen` is set to a free port, so do not begin the text with another section's keys.
+    pub(crate) async fn with(toml: &str) -> Self {
+        let env = [("LASTWORD_SERVER__LISTEN".to_owned(), "127.0.0.1:0".to_owned())].into();
+        let config = Config::parse("test", toml, &env, &[]).expect("a good configuration");
+        Self { server: Server::start(config).await.expect("it starts") }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    pub(crate) fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// Takes it down in order, as SIGTERM does.
+    pub(crate) async fn drain(self) {
+        self.server.drain().await;
+    }
+
+    /// A request with these headers and body.
+    pub(crate) async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Response {
+        soon(request(self.address(), method, path, headers, body)).await.expect("a response")
+    }
+
+    /// GET.
+    pub(crate) async fn get(&self, path: &str, headers: &[(&str, &str)]) -> Response {
+        self.send("GET", path, headers, "").await
+    }
+
+    /// Creates a stream; gives back its id.
+    pub(crate) async fn create(&self, body: &Value) -> String {
+        let response = self.send("POST", "/v1/streams", &[], &body.to_string()).await;
+        let (status, state) = (response.status, response.json().await);
+        assert_eq!(status, 201, "{state}");
+        state["id"].as_str().expect("an id").to_owned()
+    }
+
+    /// Creates a stream in which the mock says this, with these further options of the mock's.
+    pub(crate) async fn say(&self, text: &str, options: Value) -> String {
+        let mut options = options;
+        options["text"] = text.into();
+        options["delay"] = options.get("delay").cloned().unwrap_or_else(|| "0ms".into());
+        self.create(&json!({ "prompt": "say it", "model": "mock/words", "backend_options": options })).await
+    }
+
+    /// The state of a stream.
+    pub(crate) async fn state(&self, id: &str) -> Value {
+        self.get(&format!("/v1/streams/{id}"), &[]).await.json().await
+    }
+
+    /// Opens the events of a stream, behind a cursor if one is given.
+    pub(crate) async fn events(&self, id: &str, last_event_id: Option<&str>) -> Response {
+        let headers: Vec<_> = last_event_id.map(|id| ("last-event-id", id)).into_iter().collect();
+        self.get(&format!("/v1/streams/{id}/events"), &headers).await
+    }
+
+    /// All events of a stream, to its end.
+    pub(crate) async fn whole(&self, id: &str) -> Vec<sse::Event> {
+        let (bytes, ending) = soon(self.events(id, None).await.body.rest()).await;
+        assert_eq!(ending, Ending::Clean);
+        sse::read(&bytes).events
+    }
+}
+
+/// The words of the default events.
+pub(crate) fn text(events: &[sse::Event]) -> String {
+    let words = events.iter().filter(|event| event.name == "message").map(|event| {
+        let data: Value = serde_json::from_str(&event.data).expect("JSON");
+        data["text"].as_str().expect("a text").to_owned()
+    });
+    words.collect()
+}
+
+/// The data of the one event of this name.
+pub(crate) fn only(events: &[sse::Event], name: &str) -> Value {
+    let mut named = events.iter().filter(|event| event.name == name);
+    let event = named.next().unwrap_or_else(|| panic!("no `{name}` in {events:?}"));
+    assert!(named.next().is_none(), "more than one `{name}`");
+    serde_json::from_str(&event.data).expect("JSON")
+}
