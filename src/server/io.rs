@@ -137,10 +137,14 @@ impl AsyncRead for Io {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.start.give_back(buf) {
-            return Poll::Ready(Ok(()));
+        let given_back = self.start.give_back(buf);
+        let read = Pin::new(&mut self.socket).poll_read(cx, buf);
+        // In one read with what follows: hyper doubles its 8 KiB buffer for every head that comes in two.
+        if given_back {
+            Poll::Ready(Ok(()))
+        } else {
+            read
         }
-        Pin::new(&mut self.socket).poll_read(cx, buf)
     }
 }
 
