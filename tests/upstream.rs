@@ -239,7 +239,7 @@ async fn a_404_without_a_version_in_the_url_says_what_may_be_missing() {
     let fake = Fake::new(vec![vec![Step::Write(not_found.into())]]).await;
     let origin = fake.url().replace("/v1", "");
     let (_, error) = ask(&OpenAi::new("fake", Config::new(&format!("{origin}/"))).unwrap()).await;
-    assert!(error.unwrap().message.ends_with(&format!("is it {origin}/v1?)")));
+    assert!(error.unwrap().message.ends_with("should it end with /v1?)"));
 }
 
 #[tokio::test]
