@@ -223,7 +223,10 @@ impl Generation {
             Ok(None) => return Some(Stop::Done),
             Err(stop) => return Some(stop),
         };
-        debug_assert!(!matches!(event, Event::End(_) | Event::Begin(_)), "the supervisor's own records");
+        if matches!(event, Event::Begin(_) | Event::End(_)) {
+            let message = "the backend gave a record that only lastword itself writes";
+            return Some(Stop::Backend(BackendError::new(ErrorKind::Malformed, message)));
+        }
         clock.heard(&event);
         let first = self.writer.push(&event);
         if first {
