@@ -15,7 +15,7 @@ use crate::{
     id::StreamId,
     prompt::OnDisconnect,
     record::{Record, summary::Summary},
-    store::{LEASE, Signal},
+    store::{LEASE, Signal, StoreError},
     stream,
     telemetry::Ended,
 };
@@ -61,7 +61,7 @@ impl Gateway {
     /// Closes a log whose writer is gone.
     pub(super) async fn bury(&self, id: StreamId, stop: Stop) {
         let live = Arc::new(Live::new(id, OnDisconnect::Continue));
-        let done = async {
+        let done: Result<(), StoreError> = async {
             let begin = Stream::read(self.store.meta(id).await?)?.begin;
             let lease = self.store.lease(id, self.node).await?;
             let mut summary = Summary::default();
@@ -72,10 +72,13 @@ impl Gateway {
             let mut writer = Writer::new(live, store, metrics, lease, budget, summary);
             let end = stop.end(writer.summary());
             let (protocol, backend) = (begin.protocol, begin.backend);
-            self.metrics.ended(&Ended { status: end.status, reason: end.reason, protocol, backend });
-            writer.end(end).await
-        };
-        match done.await {
+            let ended = Ended { status: end.status, reason: end.reason, protocol, backend };
+            writer.end(end).await?;
+            self.metrics.ended(&ended);
+            Ok(())
+        }
+        .await;
+        match done {
             Ok(()) => info!(%id, "closed a stream whose writer was gone"),
             Err(error) => warn!(%id, %error, "a stream whose writer was gone could not be closed"),
         }
