@@ -44,14 +44,16 @@ impl Gateway {
         }
     }
 
-    async fn renew(&self) {
+    async fn renew(self: &Arc<Self>) {
         if let Err(error) = self.store.renew(self.node).await {
             warn!(%error, "leases could not be renewed");
         }
         match self.store.orphans().await {
             Ok(orphans) => {
                 for id in orphans {
-                    self.bury(id, Stop::Interrupted).await;
+                    let this = self.clone();
+                    // Each on its own: a store that does not take an end now must not keep the leases from being renewed.
+                    self.tasks.spawn(async move { this.bury(id, Stop::Interrupted).await });
                 }
             }
             Err(error) => warn!(%error, "streams without a writer could not be listed"),
