@@ -37,6 +37,8 @@ pub struct Writer {
     offset: Duration,
     packer: Packer,
     bytes: u64,
+    /// There was content; and some of it is in the store.
+    heard: bool,
     said: bool,
     summary: Summary,
 }
@@ -55,7 +57,8 @@ impl Writer {
         let offset = Duration::from_millis(summary.total_ms.into());
         let said = summary.first_token_ms.is_some();
         let packer = Packer::default();
-        Self { live, store, metrics, lease, budget, began: Instant::now(), offset, packer, bytes: 0, said, summary }
+        let (began, bytes, heard) = (Instant::now(), 0, said);
+        Self { live, store, metrics, lease, budget, began, offset, packer, bytes, heard, said, summary }
     }
 
     /// Since the stream began.
@@ -82,8 +85,8 @@ impl Writer {
         let Some(head) = self.packer.push(|out| record::write(out, ms, event)) else { return false };
         let cursor = self.lease.next.plus(self.packer.len()).before();
         self.summary.take(cursor, ms, event);
-        let first = !self.said && head.is_content();
-        self.said |= first;
+        let first = !self.heard && head.is_content();
+        self.heard |= first;
         first
     }
 
@@ -110,6 +113,7 @@ impl Writer {
         }
         let batch = self.packer.take();
         self.append(batch.clone(), None).await?;
+        self.said = self.heard;
         self.publish(batch, false);
         Ok(())
     }
