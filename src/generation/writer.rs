@@ -129,31 +129,37 @@ impl Writer {
         self.packer.take(); // what the store refused was never shown
         self.push(&Event::End(end));
         let batch = self.packer.take();
-        let last = || Last { summary: self.stored_summary(), release: !self.said };
-        let mut refused = match self.append(batch.clone(), Some(last())).await {
-            Ok(()) => {
-                self.publish(batch, true);
-                return Ok(());
-            }
-            Err(error) => error,
-        };
         let mut wait = Duration::from_millis(100);
         let mut shown = false;
-        while matches!(refused, StoreError::Full { .. } | StoreError::Unavailable(_)) {
-            if !shown {
-                warn!(id = %self.live.id, error = %refused, "the end of a stream could not be stored, trying on");
-                self.live.tail.publish(batch.clone().at(self.lease.next), true);
-                shown = true;
-            }
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(Duration::from_secs(5));
-            match self.append(batch.clone(), Some(last())).await {
-                Ok(()) => return Ok(()),
-                Err(error) => refused = error,
+        loop {
+            let last = Last { summary: self.stored_summary(), release: !self.said };
+            match self.append(batch.clone(), Some(last)).await {
+                Ok(()) => {
+                    self.publish(batch, true);
+                    return Ok(());
+                }
+                // The store said no and had done it all the same: this is our end,
+                Err(StoreError::Closed) if shown => return Ok(()),
+                // or our last batch, which readers now find in the store.
+                Err(StoreError::Position { next, .. }) if next > self.lease.next => {
+                    (self.lease.next, self.summary.cursor) = (next, next);
+                    self.said = self.heard;
+                }
+                Err(error @ (StoreError::Full { .. } | StoreError::Unavailable(_))) => {
+                    if !shown {
+                        warn!(id = %self.live.id, %error, "the end of a stream could not be stored, trying on");
+                        self.live.tail.publish(batch.clone().at(self.lease.next), true);
+                        shown = true;
+                    }
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(Duration::from_secs(5));
+                }
+                Err(error) => {
+                    self.live.tail.abandon();
+                    return Err(error);
+                }
             }
         }
-        self.live.tail.abandon();
-        Err(refused)
     }
 
     async fn append(&self, batch: Batch, last: Option<Last>) -> Result<(), StoreError> {
