@@ -142,6 +142,39 @@ async fn a_cut_after_any_byte_of_a_finished_answer_costs_nothing() {
     assert_eq!(good.lock().expect("sound").len(), 302, "from the beginning, behind the start, behind each token");
 }
 
+/// What a connection writes may depend on records that it does not show: the index of a tool call is its place among all.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_in_an_answer_of_many_parts_costs_nothing() {
+    let gateway = TestGateway::with(ONE_RETRY).await;
+    let at = gateway.at();
+    let options = json!({
+        "reasoning": "Hm, let me\nsee \u{1f30a}",
+        "text": "I look it up.",
+        "tool_call": { "name": "look_up", "arguments": { "the words": "one two \" three" } },
+        "delay": "0ms",
+    });
+    let id = at.say(options, json!({})).await;
+    let (bytes, ending) = soon(at.events(&id, &Client::default()).await.body.rest()).await;
+    assert_eq!(ending, Ending::Clean);
+    let (bytes, id) = (Arc::new(bytes), Arc::new(id));
+    let whole = sse::read(&bytes).events;
+    let calls: Vec<_> = whole.iter().filter(|event| event.name == "tool_call").collect();
+    assert!(calls.len() > 5 && calls.iter().all(|call| call.data.contains("\"index\":0")), "{calls:?}");
+    let wrong = each(0..bytes.len(), |cut| {
+        let (bytes, id, whole) = (bytes.clone(), id.clone(), whole.clone());
+        async move {
+            let mut client = Client::default();
+            client.take(&bytes[..cut]);
+            let rest = at.events(&id, &client).await;
+            if rest.status == 200 {
+                client.take(&soon(rest.body.rest()).await.0);
+            }
+            if client.events == whole { Ok(()) } else { Err(format!("{:?}", client.events)) }
+        }
+    });
+    none(&wrong.await);
+}
+
 /// Where the eager cursor is that of the standard, the test above is about the eager client too. Everywhere else is here.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_moves_its_cursor_at_the_id_line_can_lose_only_between_that_and_the_blank_line() {
@@ -366,7 +399,7 @@ async fn h2_read(client: &mut h2::client::SendRequest<Bytes>, id: &str, seen: &C
     bytes
 }
 
-/// The rawest client of all: bytes up to here are what the first version of HTTP knows of an end.
+/// There a body ends where its connection does.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_of_http_1_0_is_cut_and_resumed_too() {
     let answer = Finished::new().await;
