@@ -4,8 +4,13 @@
 
 use std::{
     fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::{TcpListener, TcpStream},
     path::Path,
-    process::{Command, Output},
+    process::{Child, Command, Output, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
 };
 
 /// Runs lastword in an empty environment.
@@ -66,4 +71,94 @@ fn alone_it_says_how_it_is_used() {
     let out = lastword(folder.path(), &["serve", "--help"], &[]);
     assert!(text(&out.stdout).contains("lastword serve --backend http"), "{}", text(&out.stdout));
     assert_eq!(out.status.code(), Some(0));
+}
+
+/// A server that is killed at the test's end, and what it says until it listens, without the times.
+struct Serving(Child, String);
+
+impl Serving {
+    fn start(folder: &Path, arguments: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lastword"));
+        command.current_dir(folder).args(["serve", "--listen", "127.0.0.1:0"]).args(arguments).env_clear();
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut said = String::new();
+        for line in BufReader::new(child.stderr.take().unwrap()).lines() {
+            let line = line.unwrap();
+            said.push_str(line.split_once(": ").map_or(&*line, |(_, message)| message));
+            said.push('\n');
+            if line.contains("listening on") {
+                break;
+            }
+        }
+        Self(child, said)
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// An upstream that gives one answer to one request; `http://127.0.0.1:port`, and what it was asked.
+fn upstream(answer: &'static str) -> (String, mpsc::Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (tell, asked) = mpsc::channel();
+    thread::spawn(move || {
+        let (mut connection, _) = listener.accept().unwrap();
+        let head = BufReader::new(&connection).lines().map(Result::unwrap).take_while(|line| !line.is_empty());
+        let head = head.collect::<Vec<_>>().join("\n");
+        connection.write_all(answer.as_bytes()).unwrap();
+        tell.send(head).unwrap();
+    });
+    (url, asked)
+}
+
+/// The response, head and body.
+fn get(address: &str, path: &str) -> String {
+    let mut connection = TcpStream::connect(address).unwrap();
+    write!(connection, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").unwrap();
+    let mut response = String::new();
+    connection.read_to_string(&mut response).unwrap();
+    response
+}
+
+/// By the time the server listens the upstream was asked, or never will be.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+#[test]
+fn the_first_model_of_an_added_backend_is_the_default() {
+    let folder = tempfile::tempdir().unwrap();
+    let (url, asked) = upstream(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n\
+         {\"object\":\"list\",\"data\":[{\"id\":\"gemma\"},{\"id\":\"other\"}]}",
+    );
+    let serving = Serving::start(folder.path(), &["--backend", &url]);
+    assert!(asked.recv_timeout(DEADLINE).unwrap().starts_with("GET /v1/models HTTP/1.1\n"));
+    let said = &serving.1;
+    assert!(said.contains(&format!("--backend has no path: taken as {url}/v1\n")), "{said}");
+    assert!(said.contains("the default model is upstream/gemma, the first that --backend lists"), "{said}");
+    let listening = said.lines().last().unwrap().strip_prefix("listening on http://").unwrap();
+    let models = get(listening, "/v1/models");
+    assert!(models.contains("upstream/gemma") && models.contains("upstream/other"), "{models}");
+}
+
+#[test]
+fn an_added_backend_without_a_list_is_asked_for_default() {
+    let folder = tempfile::tempdir().unwrap();
+    let (url, asked) = upstream("HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+    let serving = Serving::start(folder.path(), &["--backend", &url]);
+    asked.recv_timeout(DEADLINE).unwrap();
+    assert!(serving.1.contains("--backend is asked for a model called `default`, since "), "{}", serving.1);
+}
+
+#[test]
+fn a_named_model_of_an_added_backend_is_not_looked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    // Nobody listens there, and nobody is asked.
+    let serving = Serving::start(folder.path(), &["--backend", "http://127.0.0.1:1/v1", "--model", "gemma"]);
+    assert!(!serving.1.contains("--backend"), "{}", serving.1);
+    assert!(serving.1.contains("listening on http://127.0.0.1:"), "{}", serving.1);
 }
