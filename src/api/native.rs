@@ -1,6 +1,6 @@
 //! `/v1/streams` and `/v1/models`: the native API, route by route.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, convert::Infallible, sync::Arc};
 
 use axum::{
     Json,
@@ -13,7 +13,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use serde::Deserialize;
+use futures_util::stream;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -94,7 +95,8 @@ pub(super) async fn events(
 /// `HEAD /v1/streams/{id}/events`: whether there is something to read. Nobody is attached.
 pub(super) async fn events_head(State(api): State<Arc<Api>>, Named(id): Named) -> Result<Response, Problem> {
     api.gateway.stream(NOBODY, id).await?;
-    Ok(events::head(StatusCode::OK, id, Body::empty()))
+    // Of unknown length, as the events are: an empty body would be announced with a length.
+    Ok(events::head(StatusCode::OK, id, Body::from_stream(stream::empty::<Result<Bytes, Infallible>>())))
 }
 
 /// `GET /v1/streams/{id}`: the state, with all that was said so far.
@@ -107,6 +109,13 @@ pub(super) async fn show(State(api): State<Arc<Api>>, Named(id): Named) -> Resul
 pub(super) struct Slice {
     limit: Option<String>,
     before: Option<String>,
+}
+
+/// A page of a list. (Not a JSON value made on the way: that would round the numbers in somebody's metadata.)
+#[derive(Debug, Serialize)]
+struct Listing {
+    streams: Vec<native::State>,
+    next: Option<String>,
 }
 
 /// `GET /v1/streams`: the caller's streams, newest first, without what was said in them.
@@ -134,8 +143,8 @@ pub(super) async fn list(
     let more = streams.len() > limit;
     streams.truncate(limit);
     let next = streams.last().filter(|_| more).map(|last| format!("/v1/streams?limit={limit}&before={}", last.meta.id));
-    let streams: Vec<_> = streams.into_iter().map(|stream| state(stream, None)).collect();
-    Ok(Json(json!({ "streams": streams, "next": next })).into_response())
+    let streams = streams.into_iter().map(|stream| state(stream, None)).collect();
+    Ok(Json(Listing { streams, next }).into_response())
 }
 
 /// `POST /v1/streams/{id}/cancel`: stops the generation; what was said stands. The response is the state.
