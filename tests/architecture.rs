@@ -196,7 +196,8 @@ fn sources() -> Vec<(String, String)> {
             let path = entry.expect("an entry").path();
             match path.is_dir() {
                 true => walk(&path, found),
-                false => found.extend(path.extension().is_some_and(|e| e == "rs").then_some(path)),
+                false if path.extension().is_some_and(|e| e == "rs") && !path.ends_with("tests.rs") => found.push(path),
+                false => {}
             }
         }
     }

@@ -1,4 +1,5 @@
 //! A whole lastword, seen from its clients' side. One program, so that it is linked once.
 
+mod api;
 mod common;
 mod smoke;
