@@ -188,9 +188,12 @@ impl Router {
     }
 
     fn remedy(&self, asked: &str) -> String {
-        let listed = self.models();
-        let names = listed.iter().map(|listed| listed.name.as_str());
-        match nearest(asked, names.filter(|name| !name.ends_with('*'))) {
+        let mut names: Vec<_> = self.models().into_iter().map(|listed| listed.name).collect();
+        names.retain(|name| !name.ends_with('*'));
+        if let Some((_, model)) = asked.split_once('/') {
+            names.extend(self.backends.keys().map(|backend| format!("{backend}/{model}")));
+        }
+        match nearest(asked, names.iter().map(String::as_str)) {
             Some(near) => format!("did you mean `{near}`? There is {}", self.choice()),
             None => format!("there is {}", self.choice()),
         }
@@ -276,7 +279,7 @@ mod tests {
         let choice = "claude-*, claude-3*, fast, mock/words, mock/echo, local/MODEL";
         assert_eq!(said(Some("fats")), format!("there is no model `fats`; did you mean `fast`? There is {choice}"));
         assert_eq!(said(Some("zzz")), format!("there is no model `zzz`; there is {choice}"));
-        assert_eq!(said(Some("lokal/x")), format!("there is no model `lokal/x`; there is {choice}"));
+        assert_eq!(said(Some("lokal/x")), format!("there is no model `lokal/x`; did you mean `local/x`? There is {choice}"));
         assert_eq!(said(None), format!("this server has no default model, so a request names one: {choice}"));
     }
 

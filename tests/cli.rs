@@ -4,8 +4,11 @@
 
 use std::{
     fs,
+    io::{BufRead, BufReader, Write},
+    net::TcpListener,
     path::Path,
-    process::{Command, Output},
+    process::{Child, Command, Output, Stdio},
+    thread,
 };
 
 /// Runs lastword in an empty environment.
@@ -66,4 +69,78 @@ fn alone_it_says_how_it_is_used() {
     let out = lastword(folder.path(), &["serve", "--help"], &[]);
     assert!(text(&out.stdout).contains("lastword serve --backend http"), "{}", text(&out.stdout));
     assert_eq!(out.status.code(), Some(0));
+}
+
+/// A server that is killed at the test's end, and what it says until it listens, without the times.
+struct Serving(Child, String);
+
+impl Serving {
+    fn start(folder: &Path, arguments: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lastword"));
+        command.current_dir(folder).args(["serve", "--listen", "127.0.0.1:0"]).args(arguments).env_clear();
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut said = String::new();
+        for line in BufReader::new(child.stderr.take().unwrap()).lines() {
+            let line = line.unwrap();
+            said.push_str(line.split_once(": ").map_or(&*line, |(_, message)| message));
+            said.push('\n');
+            if line.contains("listening on") {
+                break;
+            }
+        }
+        Self(child, said)
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// An upstream that gives one answer to one request; `http://127.0.0.1:port`, and what it was asked.
+fn upstream(answer: &'static str) -> (String, thread::JoinHandle<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let asked = thread::spawn(move || {
+        let (mut connection, _) = listener.accept().unwrap();
+        let head = BufReader::new(&connection).lines().map(Result::unwrap).take_while(|line| !line.is_empty());
+        let head = head.collect::<Vec<_>>().join("\n");
+        connection.write_all(answer.as_bytes()).unwrap();
+        head
+    });
+    (url, asked)
+}
+
+#[test]
+fn the_first_model_of_an_added_backend_is_the_default() {
+    let folder = tempfile::tempdir().unwrap();
+    let (url, asked) = upstream(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n\
+         {\"object\":\"list\",\"data\":[{\"id\":\"gemma\"},{\"id\":\"other\"}]}",
+    );
+    let serving = Serving::start(folder.path(), &["--backend", &url]);
+    assert!(asked.join().unwrap().starts_with("GET /v1/models HTTP/1.1\n"));
+    let said = &serving.1;
+    assert!(said.contains(&format!("--backend has no path: taken as {url}/v1\n")), "{said}");
+    assert!(said.contains("the default model is upstream/gemma, the first that --backend lists"), "{said}");
+}
+
+#[test]
+fn an_added_backend_without_a_list_is_asked_for_default() {
+    let folder = tempfile::tempdir().unwrap();
+    let (url, asked) = upstream("HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+    let serving = Serving::start(folder.path(), &["--backend", &url]);
+    asked.join().unwrap();
+    assert!(serving.1.contains("--backend is asked for a model called `default`, since "), "{}", serving.1);
+}
+
+#[test]
+fn a_named_model_of_an_added_backend_is_not_looked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    // Nobody listens there, and nobody is asked.
+    let serving = Serving::start(folder.path(), &["--backend", "http://127.0.0.1:1/v1", "--model", "gemma"]);
+    assert!(!serving.1.contains("--backend"), "{}", serving.1);
+    assert!(serving.1.contains("listening on http://127.0.0.1:"), "{}", serving.1);
 }

@@ -2,7 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+    time::Duration,
+};
 
 use bytesize::ByteSize;
 use lastword::{
@@ -85,15 +90,15 @@ fn a_wrong_value_has_a_line_a_key_and_a_way_to_write_it() {
             "[server]\ndrain = \"soon\"",
             ":2: server.drain: `soon` is not a duration; write \"30s\", \"250ms\" or \"1h 30m\"",
         ),
-        ("[server]\nheartbeat = \"0s\"", ":2: server.heartbeat: must be longer than nothing"),
+        ("[server]\nheartbeat = \"0s\"", ":2: server.heartbeat must be longer than nothing"),
         ("[server]\nmax_body = \"much\"", ":2: server.max_body: expected a size such as \"8MiB\" or 8388608"),
         ("[server]\nmax_connections = -1", ":2: server.max_connections: expected a whole number from 0"),
-        ("[server]\nmax_connections = 0", ":2: server.max_connections: must be at least 1"),
+        ("[server]\nmax_connections = 0", ":2: server.max_connections must be at least 1"),
         (
             "[server]\nretry_max = \"1s\"\nretry_min = \"2s\"",
-            ":3: server.retry_min: must not be longer than retry_max, which is 1s",
+            ":3: server.retry_min must not be longer than retry_max, which is 1s",
         ),
-        ("[server]\nretry_max = \"1ms\"", ":1: server.retry_min: must not be longer than retry_max, which is 1ms"),
+        ("[server]\nretry_max = \"1ms\"", ":1: server.retry_min must not be longer than retry_max, which is 1ms"),
         ("[server]\ncors = \"*\"", ":2: server.cors: expected a list, not a string"),
         ("[server]\ncors = [\"*\", \"https://a\"]", ":2: server.cors: `*` allows every origin, so it stands alone"),
         (
@@ -176,6 +181,14 @@ fn the_default_model_must_be_there() {
     }
 }
 
+#[test]
+fn any_origin_or_some_may_ask() {
+    for origins in ["[]", "[\"*\"]", "[\"https://app.example.com\", \"http://localhost:3000\", \"app://x\"]"] {
+        let config = parse(&format!("[server]\ncors = {origins}"));
+        assert_eq!(format!("{:?}", config.server.cors), origins);
+    }
+}
+
 // The environment.
 
 #[test]
@@ -219,7 +232,7 @@ fn a_mistake_in_an_override_names_the_variable() {
             "many",
             "server.max_connections: expected a whole number from 0, not a string",
         ),
-        ("LASTWORD_SERVER__HEARTBEAT", "0s", "server.heartbeat: must be longer than nothing"),
+        ("LASTWORD_SERVER__HEARTBEAT", "0s", "server.heartbeat must be longer than nothing"),
         ("LASTWORD_BACKENDS__A__KIND", "gemini", "kind `gemini` is not in this build; valid here: mock, openai"),
         ("LASTWORD_BACKENDS__A__API_KEY", "k", "[backends.a] has no `kind`; valid here: mock, openai"),
         ("LASTWORD_LOG__FILTER", "${NOT}", "log.filter: the environment variable `NOT` is not set"),
@@ -342,6 +355,52 @@ fn a_flag_wins_over_the_environment_which_wins_over_the_file() {
     assert!(error.starts_with("--listen: server.listen: `x` is not an address"), "{error}");
 }
 
+#[test]
+fn a_backend_that_cannot_be_meant_is_found_before_the_start() {
+    let openai = "[backends.a]\nkind = \"openai\"\n";
+    for (text, message) in [
+        ("base_url = \"gpu:8000/v1\"", ":3: backends.a.base_url must begin with http:// or https://"),
+        (
+            "base_url = \"http://me:hush@gpu/v1\"",
+            ":3: backends.a.base_url holds a user name or password; give the credential as `api_key` or in `headers`",
+        ),
+        (
+            "base_url = \"http://gpu/v1?key=hush\"",
+            ":3: backends.a.base_url holds a query or fragment; parameters belong in `query`",
+        ),
+        (
+            "base_url = \"http://gpu\"\napi_key = \"a\"\napi_key_file = \"b\"",
+            ":5: backends.a.api_key_file stands beside `api_key`; remove one of the two",
+        ),
+        (
+            "base_url = \"http://gpu\"\nheaders = { \"x y\" = \"hush\" }",
+            ":4: backends.a.headers.x y is not a header's name",
+        ),
+    ] {
+        assert_eq!(said(&format!("{openai}{text}")), format!("lastword.toml{message}"));
+    }
+    assert_eq!(
+        said("[backends.mock]\nkind = \"mock\"\n[backends.mock.fault]\nkind = \"close\"\nstatus = 500"),
+        "lastword.toml:5: backends.mock.fault.status belongs to a fault of the kind \"error\"; remove it"
+    );
+    assert_eq!(
+        said("[backends.mock]\nkind = \"mock\"\nfault = { kind = \"colse\" }"),
+        "lastword.toml:3: unknown kind `colse` in [backends.mock.fault]; did you mean `close`?"
+    );
+}
+
+#[test]
+fn a_key_file_is_relative_to_the_file_that_names_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("x.toml");
+    fs::write(&file, "[backends.a]\nkind = \"openai\"\nbase_url = \"http://a\"\napi_key_file = \"key\"").unwrap();
+    let load = || Config::load(Some(&file), Path::new("/nowhere"), &Env::new(), &[]);
+    let missing = load().unwrap_err().to_string();
+    assert!(missing.contains("x.toml:4: backends.a.api_key_file cannot be read: "), "{missing}");
+    fs::write(folder.path().join("key"), "hush").unwrap();
+    assert!(load().is_ok());
+}
+
 // Secrets.
 
 #[test]
@@ -366,8 +425,8 @@ fn a_secret_is_in_no_text() {
 
 #[test]
 fn check_says_what_a_configuration_comes_to() {
-    let text = "[backends.a]\nkind = \"openai\"\nbase_url = \"http://me:hush@a/v1?k=hush\"\n[backends.mock]\nkind = \"mock\"\n\
-                [models.m]\nroute = [\"a/b\", \"mock/words\"]";
+    let text = "[backends.a]\nkind = \"openai\"\nbase_url = \"http://a/v1\"\napi_key = \"hush\"\n\
+                [backends.mock]\nkind = \"mock\"\n[models.m]\nroute = [\"a/b\", \"mock/words\"]";
     assert_eq!(
         Summary(&parse(text)).to_string(),
         "no file: the built-in defaults\n\
@@ -381,9 +440,10 @@ fn check_says_what_a_configuration_comes_to() {
 
 // The example.
 
-/// The example with its examples in force.
-fn example() -> String {
-    let text = include_str!("../lastword.example.toml");
+/// The example with its examples in force, and a key where it says one is.
+fn example(key_file: &Path) -> String {
+    fs::write(key_file, "hush").unwrap();
+    let text = include_str!("../lastword.example.toml").replace("/run/secrets/azure", key_file.to_str().unwrap());
     let key = |line: &str| line.starts_with('#') && !line.starts_with("# ") && line != "#";
     text.lines().map(|line| if key(line) { &line[1..] } else { line }).collect::<Vec<_>>().join("\n")
 }
@@ -394,39 +454,48 @@ fn the_example_has_the_defaults() {
     let nothing = parse("");
     assert_eq!(format!("{as_it_is:#?}"), format!("{nothing:#?}"));
 
-    let config = Config::parse("lastword.example.toml", &example(), &env([("LOCAL_KEY", "k")]), &[]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let text = example(&folder.path().join("key"));
+    let config = Config::parse("lastword.example.toml", &text, &env([("LOCAL_KEY", "k")]), &[]).unwrap();
     let Backend::OpenAi(local) = &config.backends["local"] else { panic!("of another kind") };
     assert_eq!(local.timeouts, lastword::backend::Clocks::default());
+    assert_eq!(local.max_line, lastword::backend::http::Config::new("").max_line);
     assert_eq!(names(&config.models), ["fast", "gemma-*"]);
 }
 
 /// The keys that a section takes are asked of its own error message, so that a new one cannot be left out of the example.
 #[test]
 fn the_example_has_every_key() {
-    let example: toml::Table = example().parse().unwrap();
-    for section in [
-        "",
-        "server",
-        "store",
-        "limits",
-        "log",
-        "backends.mock",
-        "backends.local",
-        "backends.local.timeouts",
-        "models.fast",
+    let folder = tempfile::tempdir().unwrap();
+    let example: toml::Table = example(&folder.path().join("key")).parse().unwrap();
+    let mut there: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    let mut valid = there.clone();
+    for (section, of) in [
+        ("", ""),
+        ("server", "server"),
+        ("store", "store"),
+        ("limits", "limits"),
+        ("log", "log"),
+        ("backends.mock", "mock"),
+        ("backends.mock.tool_call", "tool_call"),
+        ("backends.mock.fault", "fault"),
+        ("backends.local", "openai"),
+        ("backends.azure", "openai"),
+        ("backends.local.timeouts", "timeouts"),
+        ("models.fast", "models"),
     ] {
         let mut with_a_stranger = example.clone();
         let keys = section.split('.').filter(|key| !key.is_empty());
         let table = keys.fold(&mut with_a_stranger, |table, key| table[key].as_table_mut().unwrap());
-        let mut there: Vec<_> = table.keys().cloned().collect();
-        there.retain(|key| key != "kind");
+        there.entry(of).or_default().extend(table.keys().cloned());
         table.insert("0000".to_owned(), 0.into());
-
         let said = said_with(&with_a_stranger.to_string(), [("LOCAL_KEY", "k")]);
-        let (_, valid) = said.split_once("; valid here: ").expect(&said);
-        let mut valid: Vec<_> = valid.split(", ").map(str::to_owned).collect();
-        valid.sort();
-        there.sort();
-        assert_eq!(there, valid, "[{section}]");
+        let (_, all) = said.split_once("; valid here: ").expect(&said);
+        valid.entry(of).or_default().extend(all.split(", ").map(str::to_owned));
     }
+    // Which struct a section is read into is `kind`'s to say, so no struct has it.
+    for kind in ["mock", "openai"] {
+        assert!(there.get_mut(kind).unwrap().remove("kind"));
+    }
+    assert_eq!(there, valid);
 }

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::Args;
 
-use super::upstream::{self, NAME};
+use super::upstream;
 use crate::{
     config::{Config, Flag},
     server,
@@ -54,11 +54,9 @@ impl Serve {
         if let Some(url) = &self.backend {
             let base_url = upstream::base_url(url);
             if base_url != *url {
-                tracing::info!("--backend has no path: taken as {}", crate::config::without_credentials(&base_url));
+                tracing::info!("--backend has no path: taken as {base_url}");
             }
-            if self.model.is_none() {
-                config.default_model = Some(upstream::first_model(&config).await);
-            }
+            upstream::settle_models(&mut config, self.model).await;
         }
         server::run(config).await
     }
@@ -76,7 +74,6 @@ impl Serve {
                 "backends.upstream.api_key",
                 self.backend_key_env.as_deref().map(|variable| format!("${{{variable}}}")),
             ),
-            flag("--model", "default_model", self.model.as_deref().map(|model| format!("{NAME}/{model}"))),
         ]
         .into_iter()
         .flatten()

@@ -8,12 +8,17 @@ pub(super) fn check(config: &Config, document: &Document<'_>) -> Result<(), Erro
     let fault = |path: &[&str], what: String| Err(Error::new(document.place_of(path), what));
 
     if let Err((key, what)) = config.server.check() {
-        return fault(&["server", key], format!("server.{key}: {what}"));
+        return fault(&["server", key], format!("server.{key} {what}"));
     }
-    for name in config.backends.keys() {
+    for (name, backend) in &config.backends {
         if name.is_empty() || name.contains('/') {
             let what = format!("a backend is asked for as `backend/model`, so `{name}` cannot be its name");
             return fault(&["backends", name], what);
+        }
+        if let Err(bad) = backend.open(name) {
+            // Its keys lie one deeper in the document, below its kind.
+            let path: Vec<_> = ["backends", name, backend.kind()].into_iter().chain(bad.key.split('.')).collect();
+            return fault(&path, format!("backends.{name}.{} {}", bad.key, bad.problem));
         }
     }
     for (name, model) in &config.models {

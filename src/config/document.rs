@@ -59,7 +59,6 @@ impl<'a> Document<'a> {
             walked.push(key.clone());
             let key = Spanned::new(address.clone(), DeString::Owned(key));
             if keys.peek().is_none() {
-                table.remove(key.get_ref().as_ref()); // the key too: it carries a span
                 table.insert(key, said_at(&address, value));
                 break;
             }

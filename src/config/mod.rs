@@ -15,13 +15,17 @@ use std::{
     collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use serde::Deserialize;
 
 use self::document::Document;
 pub use self::error::Error;
-use crate::{backend, gateway, route, server, store, telemetry};
+use crate::{
+    backend::{self, BadConfig, mock::Mock, openai::OpenAi},
+    gateway, route, server, store, telemetry,
+};
 
 /// The file that is read from the working directory when none is named.
 pub const FILE: &str = "lastword.toml";
@@ -66,23 +70,37 @@ pub enum Backend {
     OpenAi(backend::http::Config),
 }
 
-/// `kind, base_url`, and nothing that could be a credential.
-impl fmt::Display for Backend {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Backend {
+    /// The word for it in the file.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
         match self {
-            Self::Mock(_) => f.write_str("mock"),
-            Self::OpenAi(http) => write!(f, "openai, {}", without_credentials(&http.base_url)),
+            Self::Mock(_) => "mock",
+            Self::OpenAi(_) => "openai",
         }
+    }
+
+    /// Makes it ready to be asked. `name` is its name in the configuration.
+    ///
+    /// # Errors
+    /// When its section cannot be meant. Reading a configuration has tried it, so then something outside has changed since: a
+    /// key's file, the root certificates.
+    pub fn open(&self, name: &str) -> Result<Arc<dyn backend::Backend>, BadConfig> {
+        Ok(match self {
+            Self::Mock(config) => Arc::new(Mock::new(name, config.clone())?),
+            Self::OpenAi(config) => Arc::new(OpenAi::new(name, config.clone())?),
+        })
     }
 }
 
-/// The URL without its user part and its query.
-pub(crate) fn without_credentials(url: &str) -> String {
-    let url = url.split(['?', '#']).next().unwrap_or_default();
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    format!("{scheme}://{host}{path}")
+/// Its kind and where it is. The URL of a configuration that was read holds no credential.
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mock(_) => f.write_str(self.kind()),
+            Self::OpenAi(http) => write!(f, "{}, {}", self.kind(), http.base_url),
+        }
+    }
 }
 
 /// What the command line says beside the file. It wins over the file and the environment.
@@ -110,17 +128,19 @@ impl Config {
         };
         let text =
             std::fs::read_to_string(file).map_err(|error| Error::new(&shown, format!("cannot be read: {error}")))?;
-        let mut config = Self::parse(&shown, &text, env, flags)?;
-        config.store.path = file.parent().unwrap_or(working_directory).join(&config.store.path);
-        config.file = Some(file.to_owned());
-        Ok(config)
+        let folder = file.parent().unwrap_or(working_directory);
+        Ok(Self { file: Some(file.to_owned()), ..Self::read(&shown, &text, folder, env, flags)? })
     }
 
-    /// Reads a file's text; `name` is what errors call it.
+    /// Reads a file's text; `name` is what errors call it. Paths in it are relative to the working directory.
     ///
     /// # Errors
     /// As [`Config::load`].
     pub fn parse(name: &str, text: &str, env: &Env, flags: &[Flag]) -> Result<Self, Error> {
+        Self::read(name, text, Path::new(""), env, flags)
+    }
+
+    fn read(name: &str, text: &str, folder: &Path, env: &Env, flags: &[Flag]) -> Result<Self, Error> {
         let mut document = Document::parse(name, text)?;
         environment::builtin_backends(&mut document, env)?;
         environment::overrides(&mut document, env)?;
@@ -130,11 +150,21 @@ impl Config {
         environment::fill_in(&mut document, env)?;
         document.turn_kinds_into_variants()?;
         let mut config: Self = document.read()?;
+        config.take_paths_from(folder);
         if config.default_model.is_none() {
             config.default_model = config.obvious_model();
         }
         check::check(&config, &document)?;
         Ok(config)
+    }
+
+    fn take_paths_from(&mut self, folder: &Path) {
+        self.store.path = folder.join(&self.store.path);
+        for backend in self.backends.values_mut() {
+            if let Backend::OpenAi(http) = backend {
+                http.api_key_file = http.api_key_file.as_ref().map(|file| folder.join(file));
+            }
+        }
     }
 
     /// The model that a request without one can only mean; see [`Config::default_model`].
@@ -150,17 +180,5 @@ impl Config {
                 only_the_mock.then(|| "mock/words".to_owned())
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_shown_url_has_no_credentials() {
-        assert_eq!(without_credentials("https://me:secret@host:1/v1?key=secret"), "https://host:1/v1");
-        assert_eq!(without_credentials("http://host?key=a@b/c"), "http://host");
-        assert_eq!(without_credentials("http://a@b@host"), "http://host");
     }
 }

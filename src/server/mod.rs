@@ -10,6 +10,7 @@ mod io;
 mod layers;
 mod link;
 mod stream;
+pub mod upstream;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -25,8 +26,7 @@ use tracing::{info, warn};
 use self::accept::{Limits, Stop};
 use crate::{
     api::{self, Api, Settings},
-    backend::{Backend, mock::Mock, openai::OpenAi},
-    config::{Backend as Kind, Config},
+    config::Config,
     gateway::Gateway,
     route::Router,
     store,
@@ -74,8 +74,8 @@ impl Server {
     /// When the address cannot be listened on, or a backend cannot be made.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
         let Config { server, store, limits, backends, models, default_model, .. } = config;
-        let backends = backends.into_iter().map(|(name, kind)| {
-            let backend = backend(&name, kind).with_context(|| format!("backend `{name}`"))?;
+        let backends = backends.into_iter().map(|(name, backend)| {
+            let backend = backend.open(&name).with_context(|| format!("backend `{name}`"))?;
             Ok((name, backend))
         });
         let backends = backends.collect::<anyhow::Result<BTreeMap<_, _>>>()?;
@@ -141,11 +141,4 @@ impl Drop for Server {
         self.accepting.abort();
         self.tending.abort();
     }
-}
-
-fn backend(name: &str, kind: Kind) -> anyhow::Result<Arc<dyn Backend>> {
-    Ok(match kind {
-        Kind::Mock(config) => Arc::new(Mock::new(name, config)?),
-        Kind::OpenAi(config) => Arc::new(OpenAi::new(name, config)?),
-    })
 }
