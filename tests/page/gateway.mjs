@@ -18,6 +18,7 @@ export async function startGateway() {
   const gone = Promise.race([once(child, 'exit'), once(child, 'error')]);
   const end = () => child.kill('SIGKILL');
   process.once('exit', end); // also when the test never gets to its own end
+  for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => process.exit(1));
   const stop = async () => {
     end();
     await gone.catch(() => {});
