@@ -19,11 +19,11 @@ pub struct Problem {
     title: &'static str,
     status: u16,
     code: &'static str,
-    detail: String,
+    detail: Box<str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    field: Option<String>,
+    field: Option<Box<str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    remedy: Option<String>,
+    remedy: Option<Box<str>>,
     #[serde(skip)]
     retry_after: Option<Duration>,
 }
@@ -37,7 +37,7 @@ impl Problem {
             title: status.canonical_reason().unwrap_or("Error"),
             status: status.as_u16(),
             code,
-            detail: detail.into(),
+            detail: detail.into().into(),
             field: None,
             remedy: None,
             retry_after: None,
@@ -47,14 +47,14 @@ impl Problem {
     /// Which member, parameter or header is at fault.
     #[must_use]
     pub fn field(mut self, field: impl Into<String>) -> Self {
-        self.field = Some(field.into());
+        self.field = Some(field.into().into());
         self
     }
 
     /// What to do.
     #[must_use]
     pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
-        self.remedy = Some(remedy.into());
+        self.remedy = Some(remedy.into().into());
         self
     }
 
@@ -89,7 +89,7 @@ impl IntoResponse for Problem {
 impl From<BadRequest> for Problem {
     fn from(bad: BadRequest) -> Self {
         let problem = Self::new(StatusCode::BAD_REQUEST, "bad_request", bad.detail).remedy(bad.remedy);
-        Self { field: bad.field, ..problem }
+        Self { field: bad.field.map(Into::into), ..problem }
     }
 }
 

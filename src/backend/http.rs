@@ -305,8 +305,8 @@ impl Upstream {
     /// The one door for errors: nothing secret, nothing endless. Scrubbed first, since half a key is not found any more.
     fn presentable(&self, mut error: BackendError) -> BackendError {
         let show = |text: String| trim(&self.secrets.scrub(text));
+        error.r#type = error.r#type.map(&show);
         error.message = show(error.message);
-        error.r#type = error.r#type.map(show);
         error
     }
 }
@@ -436,7 +436,8 @@ mod tests {
         .expect("well-formed");
         assert!(!format!("{config:?}").contains("secret"));
         let upstream = Upstream::new("up", config, &["stream"]).expect("an upstream");
-        assert!(!format!("{upstream:?}").contains("secret"), "{upstream:?}");
+        let shown = format!("{upstream:?}");
+        assert!(!shown.contains("sk-secret") && !shown.contains("other-secret"), "{shown}");
         assert_eq!((upstream.clocks.first, upstream.max_line), (Duration::from_secs(30), 4 << 20));
         let error = BackendError::new(ErrorKind::Failed, "sk-secret in search by other-secret");
         assert_eq!(upstream.presentable(error).message, "*** in search by ***");

@@ -263,7 +263,8 @@ mod tests {
 
     fn prompt(options: &str) -> Prompt {
         let messages = vec![Message::text(Role::User, "say this"), Message::text(Role::Assistant, "no")];
-        Prompt { messages, backend_options: serde_json::from_str(options).ok(), ..Prompt::default() }
+        let backend_options = serde_json::from_str(options).expect("JSON");
+        Prompt { messages, backend_options, ..Prompt::default() }
     }
 
     fn mock() -> Mock {
