@@ -46,7 +46,8 @@ impl Nginx {
 
     async fn start_on(address: SocketAddr, url: &str, lines: &str) -> Option<Self> {
         let home = tempfile::tempdir().expect("a folder");
-        // One process, so that to kill it is to end it.
+        // One process, so that to kill it is to end it. A bound on what its sockets hold (else up to 10 MB), so that lastword
+        // feels a client that stalls.
         let config = format!(
             "daemon off; master_process off; pid nginx.pid; error_log stderr notice;
             events {{}}
@@ -56,7 +57,7 @@ impl Nginx {
                 uwsgi_temp_path uwsgi; scgi_temp_path scgi;
                 {lines}
                 server {{
-                    listen {address};
+                    listen {address} sndbuf=64k;
                     location /http10/ {{ proxy_pass {url}/; }}
                     location /http11/ {{ proxy_pass {url}/; proxy_http_version 1.1; proxy_set_header Connection \"\"; }}
                 }}
