@@ -12,18 +12,21 @@ use serde::Serialize;
 
 use crate::{gateway::StartError, protocol::native::BadRequest, route::RouteError, store::StoreError};
 
-/// See the module.
+/// See the module. Boxed, since every handler's `Result` has room for one.
+#[derive(Clone, Debug)]
+pub struct Problem(Box<Details>);
+
 #[derive(Clone, Debug, Serialize)]
-pub struct Problem {
+struct Details {
     r#type: &'static str,
     title: &'static str,
     status: u16,
     code: &'static str,
-    detail: Box<str>,
+    detail: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    field: Option<Box<str>>,
+    field: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    remedy: Option<Box<str>>,
+    remedy: Option<String>,
     #[serde(skip)]
     retry_after: Option<Duration>,
 }
@@ -32,36 +35,36 @@ impl Problem {
     /// A problem; its title is that of its status.
     #[must_use]
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Details {
             r#type: "about:blank",
             title: status.canonical_reason().unwrap_or("Error"),
             status: status.as_u16(),
             code,
-            detail: detail.into().into(),
+            detail: detail.into(),
             field: None,
             remedy: None,
             retry_after: None,
-        }
+        }))
     }
 
     /// Which member, parameter or header is at fault.
     #[must_use]
     pub fn field(mut self, field: impl Into<String>) -> Self {
-        self.field = Some(field.into().into());
+        self.0.field = Some(field.into());
         self
     }
 
     /// What to do.
     #[must_use]
     pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
-        self.remedy = Some(remedy.into().into());
+        self.0.remedy = Some(remedy.into());
         self
     }
 
     /// When it is worth trying again.
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
-        self.retry_after = Some(wait);
+        self.0.retry_after = Some(wait);
         self
     }
 
@@ -75,11 +78,11 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let body = serde_json::to_vec(&self).expect("a problem is plain data");
+        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&self.0).expect("a problem is plain data");
         let mut response = (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Some(wait) = self.retry_after {
+        if let Some(wait) = self.0.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, wait.as_secs().max(1).into());
         }
         response
@@ -88,8 +91,9 @@ impl IntoResponse for Problem {
 
 impl From<BadRequest> for Problem {
     fn from(bad: BadRequest) -> Self {
-        let problem = Self::new(StatusCode::BAD_REQUEST, "bad_request", bad.detail).remedy(bad.remedy);
-        Self { field: bad.field.map(Into::into), ..problem }
+        let mut problem = Self::new(StatusCode::BAD_REQUEST, "bad_request", bad.detail).remedy(bad.remedy);
+        problem.0.field = bad.field;
+        problem
     }
 }
 

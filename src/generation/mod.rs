@@ -210,6 +210,8 @@ impl Generation {
             if let Some(stop) = stop {
                 return stop;
             }
+            // A backend that is always ready must not keep the thread to itself.
+            tokio::task::consume_budget().await;
         }
     }
 
