@@ -5,6 +5,7 @@ mod common;
 mod crowd;
 mod drain;
 mod ending;
+mod proxy;
 mod resume;
 mod slow;
 mod smoke;
