@@ -279,7 +279,10 @@ mod tests {
         let choice = "claude-*, claude-3*, fast, mock/words, mock/echo, local/MODEL";
         assert_eq!(said(Some("fats")), format!("there is no model `fats`; did you mean `fast`? There is {choice}"));
         assert_eq!(said(Some("zzz")), format!("there is no model `zzz`; there is {choice}"));
-        assert_eq!(said(Some("lokal/x")), format!("there is no model `lokal/x`; did you mean `local/x`? There is {choice}"));
+        assert_eq!(
+            said(Some("lokal/x")),
+            format!("there is no model `lokal/x`; did you mean `local/x`? There is {choice}")
+        );
         assert_eq!(said(None), format!("this server has no default model, so a request names one: {choice}"));
     }
 
