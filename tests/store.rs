@@ -847,7 +847,12 @@ impl Log {
     /// Reads what is behind `after`, and waits for it.
     fn wait(&self, after: u64) -> Pin<Box<dyn Future<Output = Result<Page, StoreError>>>> {
         let (store, id) = (self.store.clone(), self.id);
-        Box::pin(async move { store.read(id, Cursor(after), ALL, Some(HOUR)).await })
+        Box::pin(async move {
+            let began = Instant::now();
+            let page = store.read(id, Cursor(after), ALL, Some(HOUR)).await;
+            assert!(began.elapsed() < HOUR / 2, "it was woken, and did not wait in vain");
+            page
+        })
     }
 }
 
