@@ -95,7 +95,7 @@ async fn no_connection_is_unreachable() {
     let (events, error) = ask(&backend).await;
     let error = error.unwrap();
     assert_eq!((events.len(), error.kind, error.retryable()), (0, ErrorKind::Unreachable, true));
-    assert!(error.message.contains("cannot connect to http://127.0.0.1:"), "{error}");
+    assert!(error.message.contains("cannot connect to `fake`: "), "{error}");
 }
 
 #[tokio::test]

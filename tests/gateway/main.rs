@@ -2,4 +2,10 @@
 
 mod api;
 mod common;
+mod crowd;
+mod drain;
+mod ending;
+mod proxy;
+mod resume;
+mod slow;
 mod smoke;
