@@ -95,7 +95,7 @@ async fn no_connection_is_unreachable() {
     let (events, error) = ask(&backend).await;
     let error = error.unwrap();
     assert_eq!((events.len(), error.kind, error.retryable()), (0, ErrorKind::Unreachable, true));
-    assert!(error.message.contains("cannot connect to http://127.0.0.1:"), "{error}");
+    assert!(error.message.contains("cannot connect to `fake`: "), "{error}");
 }
 
 #[tokio::test]
@@ -239,7 +239,7 @@ async fn a_404_without_a_version_in_the_url_says_what_may_be_missing() {
     let fake = Fake::new(vec![vec![Step::Write(not_found.into())]]).await;
     let origin = fake.url().replace("/v1", "");
     let (_, error) = ask(&OpenAi::new("fake", Config::new(&format!("{origin}/"))).unwrap()).await;
-    assert!(error.unwrap().message.ends_with(&format!("is it {origin}/v1?)")));
+    assert!(error.unwrap().message.ends_with("should it end with /v1?)"));
 }
 
 #[tokio::test]

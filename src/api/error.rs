@@ -5,12 +5,19 @@
 use std::time::Duration;
 
 use axum::{
+    extract::rejection::QueryRejection,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
 
-use crate::{gateway::StartError, protocol::native::BadRequest, route::RouteError, store::StoreError};
+use crate::{
+    gateway::{RouteError, StartError, StoreError},
+    protocol::native::BadRequest,
+};
+
+/// What to do about a stream that is not there.
+const NO_STREAM: &str = "GET /v1/streams lists those there are; what is erased is gone";
 
 /// See the module. Boxed, since every handler's `Result` has room for one.
 #[derive(Clone, Debug)]
@@ -72,7 +79,7 @@ impl Problem {
     #[must_use]
     pub fn no_stream(id: &str) -> Self {
         let known: String = id.chars().filter(char::is_ascii_graphic).take(64).collect();
-        Self::new(StatusCode::NOT_FOUND, "stream_not_found", format!("there is no stream `{known}`"))
+        Self::new(StatusCode::NOT_FOUND, "stream_not_found", format!("there is no stream `{known}`")).remedy(NO_STREAM)
     }
 }
 
@@ -89,6 +96,15 @@ impl IntoResponse for Problem {
     }
 }
 
+/// A query string that cannot be read.
+impl From<QueryRejection> for Problem {
+    fn from(_: QueryRejection) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_request", "the query string cannot be read")
+            .field("query")
+            .remedy("name each parameter once, and write it percent-encoded")
+    }
+}
+
 impl From<BadRequest> for Problem {
     fn from(bad: BadRequest) -> Self {
         let mut problem = Self::new(StatusCode::BAD_REQUEST, "bad_request", bad.detail).remedy(bad.remedy);
@@ -101,10 +117,11 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         let detail = error.to_string();
         match error {
-            StoreError::Unknown(_) => Self::new(StatusCode::NOT_FOUND, "stream_not_found", detail),
+            StoreError::Unknown(_) => Self::new(StatusCode::NOT_FOUND, "stream_not_found", detail).remedy(NO_STREAM),
             StoreError::Expired(_) => Self::new(StatusCode::GONE, "stream_expired", detail)
                 .remedy("ask again; [store] retain says how long answers are kept"),
-            StoreError::Full { .. } => Self::new(StatusCode::INSUFFICIENT_STORAGE, "store_full", detail),
+            StoreError::Full { .. } => Self::new(StatusCode::INSUFFICIENT_STORAGE, "store_full", detail)
+                .remedy("wait until some answers have ended, or raise [store] max_bytes"),
             StoreError::Fenced | StoreError::Position { .. } | StoreError::Closed => {
                 Self::new(StatusCode::CONFLICT, "stream_moved", detail).remedy("try again")
             }
@@ -119,7 +136,12 @@ impl From<StartError> for Problem {
         let detail = error.to_string();
         match error {
             StartError::Route(route) => route.into(),
-            StartError::Unfit(_) => Self::new(StatusCode::BAD_REQUEST, "unfit_prompt", detail).field("backend_options"),
+            StartError::Unfit(_) => {
+                let field = if detail.contains("backend_options") { "backend_options" } else { "messages" };
+                Self::new(StatusCode::BAD_REQUEST, "unfit_prompt", detail)
+                    .field(field)
+                    .remedy("change it, or ask another model")
+            }
             StartError::KeyReused(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail)
                 .field("Idempotency-Key")
                 .remedy("use a new key for a new request, or send the same body again"),

@@ -11,6 +11,7 @@ use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 use async_stream::try_stream;
 use futures_util::TryStreamExt;
 use serde_json::{Map, Value};
+use tracing::warn;
 
 pub use self::config::Config;
 use super::{BackendError, BadConfig, Clocks, ErrorKind, Events};
@@ -231,8 +232,14 @@ impl Upstream {
 
     /// The one door for errors: nothing secret, nothing endless.
     fn presentable(&self, error: BackendError) -> BackendError {
-        // Scrubbed first, since half a key is not found any more.
-        let show = |text| trim(&self.secrets.scrub(text));
+        if matches!(error.kind, ErrorKind::Unreachable | ErrorKind::Truncated) {
+            // The client's own words: no prompt and no answer is in them.
+            warn!(backend = self.name, %error, "upstream");
+        }
+        // Readers know the backend by its name; where it stands is the operator's. Scrubbed first, since half a key is not
+        // found any more.
+        let (origin, name) = (self.client.origin(), format!("`{}`", self.name));
+        let show = |text| trim(&self.secrets.scrub(text).replace(&origin, &name));
         BackendError { message: show(error.message), r#type: error.r#type.map(show), ..error }
     }
 }

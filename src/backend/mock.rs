@@ -60,7 +60,8 @@ impl Mock {
                 .ok_or_else(|| unfit("the model `echo` needs a user message to say back".into()))?,
             other => {
                 let near = nearest(other, MODELS).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-                return Err(unfit(format!("`{}` has the models `words` and `echo`, not `{other}`{near}", self.name)));
+                let message = format!("`{}` has the models `words` and `echo`, not `{other}`{near}", self.name);
+                return Err(BackendError::new(ErrorKind::UnknownModel, message));
             }
         };
         Ok(Scene {

@@ -74,10 +74,10 @@ impl Gateway {
         let stream = self.stream(owner, id).await?;
         // Looked up after the store: a stream that is neither closed there nor live here is written elsewhere, or by nobody.
         let live = self.live(id);
-        let (last, closed) = match live.as_ref().map(|live| live.tail.head()) {
-            Some(head) => (head.last, head.closed),
-            None => (stream.meta.last, stream.meta.closed()),
-        };
+        // The store can be a moment ahead of the tail, and who fell back to it has seen that; a tail whose end the store refuses is
+        // ahead of the store. What either has was shown, and is a place to go on from.
+        let head = live.as_ref().map(|live| live.tail.head()).unwrap_or_default();
+        let (last, closed) = (head.last.max(stream.meta.last), head.closed || stream.meta.closed());
         let from = place(id, seen, last, closed, stream.meta.hole);
         let after = match from {
             Place::Start => Cursor::START,

@@ -25,15 +25,23 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info};
 
 use crate::{
+    backend::ErrorKind,
     event::Begin,
     generation::{Budget, Generation, Live, Stop, Writer},
     id::{Cursor, NodeId, StreamId},
     prompt::Prompt,
     record::{Record, summary::Summary},
-    route::{RouteError, Router, Target},
-    store::{Claim, ClaimKey, ClaimKind, Created, Meta, NewStream, Signal, Store, StoreError},
+    route::{Router, Target},
+    store::{Claim, ClaimKey, ClaimKind, Created, Meta, NewStream, Signal, Store},
     stream,
     telemetry::Metrics,
+};
+
+// What the routes meet of the parts behind this door.
+pub use crate::{
+    generation::Attached,
+    route::{Listed, RouteError},
+    store::StoreError,
 };
 
 /// The section `[limits]`.
@@ -178,7 +186,12 @@ impl Gateway {
         let asked = Some(ask.prompt.model.as_str()).filter(|model| !model.is_empty());
         let target = self.router.resolve(asked)?;
         ask.prompt.model.clone_from(&target.model);
-        target.backend.check(&ask.prompt, &target.upstream_model).map_err(|unfit| StartError::Unfit(unfit.message))?;
+        target.backend.check(&ask.prompt, &target.upstream_model).map_err(|unfit| match unfit.kind {
+            ErrorKind::UnknownModel => {
+                RouteError::UnknownModel { asked: target.model.clone(), remedy: unfit.message }.into()
+            }
+            _ => StartError::Unfit(unfit.message),
+        })?;
         if let Some((key, fingerprint)) = &ask.idempotency
             && let Some(id) = self.find(&ask.owner, key, fingerprint).await?
         {
@@ -232,13 +245,12 @@ impl Gateway {
         // Known before it is created: who finds it in the store finds it here too.
         let live = Arc::new(Live::new(id, prompt.on_disconnect));
         let here = Here::register(&self, live.clone());
-        match self.store.create(new).await? {
-            Created::New => {}
-            Created::Held(_) => {
-                let (key, fingerprint) = idempotency.ok_or(StartError::Lost)?;
-                let id = self.find(&owner, &key, &fingerprint).await?;
-                return id.map(Started::Again).ok_or(StartError::Lost);
+        while let Created::Held(_) = self.store.create(new.clone()).await? {
+            let (key, fingerprint) = idempotency.as_ref().ok_or(StartError::Lost)?;
+            if let Some(id) = self.find(&owner, key, fingerprint).await? {
+                return Ok(Started::Again(id));
             }
+            // The holder has given the key back since: it is ours if we are quick.
         }
         let lease = self.store.lease(id, self.node).await?;
         let budget = Budget { bytes: self.limits.stream_bytes.as_u64(), records: self.limits.stream_records };

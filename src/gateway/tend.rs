@@ -15,7 +15,7 @@ use crate::{
     id::StreamId,
     prompt::OnDisconnect,
     record::{Record, summary::Summary},
-    store::{LEASE, Signal},
+    store::{LEASE, Signal, StoreError},
     stream,
     telemetry::Ended,
 };
@@ -44,14 +44,16 @@ impl Gateway {
         }
     }
 
-    async fn renew(&self) {
+    async fn renew(self: &Arc<Self>) {
         if let Err(error) = self.store.renew(self.node).await {
             warn!(%error, "leases could not be renewed");
         }
         match self.store.orphans().await {
             Ok(orphans) => {
                 for id in orphans {
-                    self.bury(id, Stop::Interrupted).await;
+                    let this = self.clone();
+                    // Each on its own: a store that does not take an end now must not keep the leases from being renewed.
+                    self.tasks.spawn(async move { this.bury(id, Stop::Interrupted).await });
                 }
             }
             Err(error) => warn!(%error, "streams without a writer could not be listed"),
@@ -61,7 +63,7 @@ impl Gateway {
     /// Closes a log whose writer is gone.
     pub(super) async fn bury(&self, id: StreamId, stop: Stop) {
         let live = Arc::new(Live::new(id, OnDisconnect::Continue));
-        let done = async {
+        let done: Result<(), StoreError> = async {
             let begin = Stream::read(self.store.meta(id).await?)?.begin;
             let lease = self.store.lease(id, self.node).await?;
             let mut summary = Summary::default();
@@ -72,10 +74,13 @@ impl Gateway {
             let mut writer = Writer::new(live, store, metrics, lease, budget, summary);
             let end = stop.end(writer.summary());
             let (protocol, backend) = (begin.protocol, begin.backend);
-            self.metrics.ended(&Ended { status: end.status, reason: end.reason, protocol, backend });
-            writer.end(end).await
-        };
-        match done.await {
+            let ended = Ended { status: end.status, reason: end.reason, protocol, backend };
+            writer.end(end).await?;
+            self.metrics.ended(&ended);
+            Ok(())
+        }
+        .await;
+        match done {
             Ok(()) => info!(%id, "closed a stream whose writer was gone"),
             Err(error) => warn!(%id, %error, "a stream whose writer was gone could not be closed"),
         }

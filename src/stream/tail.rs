@@ -57,6 +57,9 @@ impl Tail {
         let last = chunk.last();
         {
             let mut window = self.window();
+            if window.chunks.back().is_some_and(|newest| newest.last().plus(1) != chunk.first) {
+                *window = Window::default(); // what lies between is in the store only, so readers must look there
+            }
             window.bytes += chunk.size();
             window.chunks.push_back(chunk);
             while window.chunks.len() > 1 && (window.bytes > WINDOW_BYTES || window.chunks.len() > WINDOW_CHUNKS) {

@@ -1,6 +1,7 @@
 //! What the tests share: a gateway on a free port that is gone when the test is, a client that sees every byte and how a body
 //! ended, and the two kinds of event-stream readers there are in the world.
 
+mod at;
 pub(crate) mod http;
 pub(crate) mod process;
 pub(crate) mod sse;
@@ -14,7 +15,10 @@ use tokio::{
     time::timeout,
 };
 
-pub(crate) use self::http::{Body, Ending, Response, request};
+pub(crate) use self::{
+    at::At,
+    http::{Body, Ending, Response, request},
+};
 
 /// Far longer than anything here takes; what hangs fails.
 pub(crate) const LONG: Duration = Duration::from_secs(20);
@@ -58,6 +62,11 @@ impl TestGateway {
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.server.address()
+    }
+
+    /// Its address, to be asked from many tasks.
+    pub(crate) fn at(&self) -> At {
+        At(self.address())
     }
 
     pub(crate) fn server(&self) -> &Server {

@@ -46,6 +46,10 @@ impl Process {
         self.address
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id().expect("it is running")
+    }
+
     /// `kill -9`; returns when it is gone.
     pub(crate) async fn kill(mut self) {
         self.child.kill().await.expect("it was running");
@@ -53,7 +57,7 @@ impl Process {
 
     /// `kill -TERM`.
     pub(crate) async fn terminate(&self) {
-        let id = self.child.id().expect("it is running").to_string();
+        let id = self.id().to_string();
         let killed = Command::new("sh").args(["-c", "kill -TERM $0", &id]).status().await.expect("a shell");
         assert!(killed.success());
     }

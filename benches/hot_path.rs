@@ -1,0 +1,248 @@
+//! The way of a token within the process: parse, record, frame; tail and readers; a resume in a long log.
+//!
+//! Each step stands beside a baseline in the same group that does nothing but move the same bytes. `cargo bench --bench hot_path`
+
+use std::{
+    hint::black_box,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::{Bytes, BytesMut};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use lastword::{
+    event::{At, Delta, Event, PartStart, PartType, Tool},
+    id::{Cursor, NodeId, StreamId},
+    protocol::{Decode, Encode, chat::ChatDecode, native::Native},
+    record::{self, Record},
+    store::{Chunk, NewStream, Store, batch::Packer, memory::Memory},
+    stream::{Reader, Tail, fold},
+    wire::sse::Parser,
+};
+use tokio::sync::broadcast;
+
+#[path = "common/upstream.rs"]
+#[allow(dead_code, reason = "only its chunks are needed")]
+mod upstream;
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2)).sample_size(40);
+    targets = token, readers, resume
+}
+criterion_main!(benches);
+
+/// What a generation and a reader do with the bytes of an upstream, without the tasks around it.
+struct Path {
+    parser: Parser,
+    decode: ChatDecode,
+    events: Vec<Event<'static>>,
+    packer: Packer,
+    next: Cursor,
+    native: Native,
+    out: BytesMut,
+}
+
+impl Path {
+    fn new() -> Self {
+        Self {
+            parser: Parser::new(2 << 20).error_field(),
+            decode: ChatDecode::default(),
+            events: Vec::new(),
+            packer: Packer::default(),
+            next: Cursor(1),
+            native: Native::short(),
+            out: BytesMut::new(),
+        }
+    }
+
+    fn parse(&mut self, bytes: &[u8]) {
+        let mut frames = self.parser.feed(bytes);
+        while let Ok(Some(frame)) = frames.next() {
+            self.decode.frame(frame.event, frame.data, &mut self.events).expect("a chunk");
+        }
+    }
+
+    fn record(&mut self, events: &[Event<'_>]) -> Chunk {
+        for event in events {
+            self.packer.push(|out| record::write(out, 1234, event));
+        }
+        let chunk = self.packer.take().at(self.next);
+        self.next = chunk.last().plus(1);
+        chunk
+    }
+
+    fn frame(&mut self, chunk: &Chunk) -> Bytes {
+        for (cursor, bytes) in chunk.records() {
+            self.native.encode(cursor, &Record::parse(bytes).expect("a record"), &mut self.out);
+        }
+        self.out.split().freeze()
+    }
+
+    fn all(&mut self, bytes: &[u8]) -> Bytes {
+        self.parse(bytes);
+        let events = std::mem::take(&mut self.events);
+        let chunk = self.record(&events);
+        self.events = events;
+        self.events.clear();
+        self.frame(&chunk)
+    }
+}
+
+fn delta(text: &'static str) -> Event<'static> {
+    Event::Delta(At::default(), Delta { text: text.into(), logprobs: None })
+}
+
+fn token(c: &mut Criterion) {
+    let one = format!("data: {}\n\n", upstream::chunk(" river"));
+    let many = one.repeat(32);
+    let mut group = c.benchmark_group("token");
+    group.throughput(Throughput::Elements(1));
+    let mut copy = BytesMut::new();
+    group.bench_function("copy", |b| {
+        b.iter(|| {
+            copy.extend_from_slice(black_box(one.as_bytes()));
+            copy.split().freeze()
+        });
+    });
+    let mut path = Path::new();
+    group.bench_function("parse", |b| {
+        b.iter(|| {
+            path.parse(black_box(one.as_bytes()));
+            path.events.clear();
+        });
+    });
+    let events = [delta(" river")];
+    group.bench_function("record", |b| b.iter(|| path.record(black_box(&events))));
+    let chunk = Path::new().record(&events);
+    group.bench_function("frame", |b| b.iter(|| path.frame(black_box(&chunk))));
+    group.bench_function("all", |b| b.iter(|| path.all(black_box(one.as_bytes()))));
+    group.throughput(Throughput::Elements(32));
+    group.bench_function("copy 32 together", |b| {
+        b.iter(|| {
+            copy.extend_from_slice(black_box(many.as_bytes()));
+            copy.split().freeze()
+        });
+    });
+    group.bench_function("all 32 together", |b| b.iter(|| path.all(black_box(many.as_bytes()))));
+}
+
+/// One record is published and every reader takes it, each a task of its own; beside the same with a broadcast of the payload,
+/// and with a plain copy for each.
+fn readers(c: &mut Criterion) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let mut group = c.benchmark_group("readers");
+    for n in [1, 10, 1000_u64] {
+        group.throughput(Throughput::Elements(n));
+        group.bench_function(format!("log, {n}"), |b| b.iter_custom(|times| runtime.block_on(through_log(n, times))));
+        group.bench_function(format!("broadcast, {n}"), |b| {
+            b.iter_custom(|times| runtime.block_on(through_broadcast(n, times)));
+        });
+        let payload = [7_u8; 48];
+        group.bench_function(format!("copy, {n}"), |b| {
+            b.iter(|| (0..n).for_each(|_| _ = black_box(Bytes::copy_from_slice(black_box(&payload)))));
+        });
+    }
+}
+
+async fn through_log(n: u64, times: u64) -> Duration {
+    let (tail, store): (_, Arc<dyn Store>) = (Arc::new(Tail::new(Cursor::START)), Arc::new(memory()));
+    let taken = Arc::new(AtomicU64::new(0));
+    for _ in 0..n {
+        let mut reader = Reader::new(StreamId::new(), store.clone(), Some(tail.clone()), Cursor::START);
+        let taken = taken.clone();
+        tokio::spawn(async move {
+            while let Ok(Some(page)) = reader.next(16 * 1024).await {
+                taken.fetch_add(page.records().count() as u64, Ordering::Relaxed);
+            }
+        });
+    }
+    let (mut path, events) = (Path::new(), [delta(" river")]);
+    each(n, times, &taken, || tail.publish(path.record(&events), false)).await
+}
+
+async fn through_broadcast(n: u64, times: u64) -> Duration {
+    let (sender, _) = broadcast::channel::<Bytes>(128);
+    let taken = Arc::new(AtomicU64::new(0));
+    for _ in 0..n {
+        let (mut receiver, taken) = (sender.subscribe(), taken.clone());
+        tokio::spawn(async move {
+            while let Ok(payload) = receiver.recv().await {
+                taken.fetch_add(u64::from(!payload.is_empty()), Ordering::Relaxed);
+            }
+        });
+    }
+    let payload = Bytes::copy_from_slice(&[7; 48]);
+    each(n, times, &taken, || _ = sender.send(payload.clone())).await
+}
+
+/// Publishes so many times, each time until all have taken it.
+async fn each(n: u64, times: u64, taken: &AtomicU64, mut publish: impl FnMut()) -> Duration {
+    tokio::task::yield_now().await;
+    let began = Instant::now();
+    for time in 1..=times {
+        publish();
+        while taken.load(Ordering::Relaxed) < n * time {
+            tokio::task::yield_now().await;
+        }
+    }
+    began.elapsed()
+}
+
+fn memory() -> Memory {
+    Memory::new(Duration::MAX, u64::MAX)
+}
+
+/// The first page behind a cursor by chance, the fold of what is before it included.
+fn resume(c: &mut Criterion) {
+    const RECORDS: u64 = 100_000;
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let store: Arc<dyn Store> = Arc::new(memory());
+    let id = StreamId::new();
+    runtime.block_on(async {
+        let (owner, about, prompt, claims) = (String::new(), Bytes::new(), Bytes::new(), vec![]);
+        store.create(NewStream { id, owner, created_at: 0, about, prompt, claims }).await.expect("created");
+        let lease = store.lease(id, NodeId::new()).await.expect("leased");
+        let (mut packer, mut path) = (Packer::default(), Path::new());
+        for n in 0..RECORDS {
+            let event = match n % 1000 {
+                0 => {
+                    let at = At { choice: 0, part: (n / 1000) as u16, of: PartType::ToolCall };
+                    Event::PartStart(at, PartStart { tool: Some(Tool::default()), ..PartStart::default() })
+                }
+                _ => delta(" river"),
+            };
+            packer.push(|out| record::write(out, 1, &event));
+            let batch = packer.take();
+            let at = path.next;
+            path.next = at.plus(1);
+            store.append(id, at, lease.epoch, batch, None).await.expect("appended");
+        }
+    });
+    let resume = async |after: Cursor| {
+        let mut native = Native::short();
+        fold(store.as_ref(), id, after, |cursor, record| {
+            if cursor <= after {
+                native.skip(&record.head);
+            }
+        })
+        .await
+        .expect("a fold");
+        let mut reader = Reader::new(id, store.clone(), None, after);
+        let page = reader.next(16 * 1024).await.expect("readable").expect("more");
+        let mut out = BytesMut::new();
+        for (cursor, bytes) in page.records() {
+            native.encode(cursor, &Record::parse(bytes).expect("a record"), &mut out);
+        }
+        out
+    };
+    let mut group = c.benchmark_group("resume in 100,000 records");
+    group.bench_function("at a cursor by chance", |b| {
+        b.iter(|| runtime.block_on(resume(Cursor(fastrand::u64(0..RECORDS)))));
+    });
+    group.bench_function("at the last cursor", |b| b.iter(|| runtime.block_on(resume(Cursor(RECORDS - 1)))));
+    group.bench_function("at the first cursor", |b| b.iter(|| runtime.block_on(resume(Cursor::START))));
+}
