@@ -23,9 +23,7 @@ use lastword::{
     prompt::{OnDisconnect, Prompt},
     record::{self, Kind, Record, summary::Summary},
     route::Router,
-    store::{
-        Batch, ClaimKey, Created, Last, Lease, Meta, NewStream, Page, Signal, Store, StoreError, memory::Memory,
-    },
+    store::{Batch, ClaimKey, Created, Last, Lease, Meta, NewStream, Page, Signal, Store, StoreError, memory::Memory},
     stream::Reader,
     telemetry::Metrics,
 };
@@ -527,12 +525,9 @@ async fn the_end_of_a_whole_answer_that_the_store_refuses_is_shown_as_it_is() {
 #[tokio::test(start_paused = true)]
 async fn an_append_that_was_done_though_the_store_said_no_is_in_the_log_once() {
     // Begin; the attempt; a word; the end.
-    for (good, said, status) in [
-        (0, "", Status::Failed),
-        (1, "", Status::Failed),
-        (2, "one", Status::Failed),
-        (3, "one", Status::Completed),
-    ] {
+    for (good, said, status) in
+        [(0, "", Status::Failed), (1, "", Status::Failed), (2, "one", Status::Failed), (3, "one", Status::Completed)]
+    {
         let (house, say) = House::told();
         house.store.lying.store(true, SeqCst);
         house.store.refuse(good, StoreError::Unavailable("no answer".to_owned()));
@@ -785,9 +780,7 @@ async fn the_limit_of_running_streams_refuses_and_a_slot_is_free_after_an_end() 
     }
     assert_eq!(at.state(&first).await["status"], "running");
     // The slot goes a moment after the count.
-    let taken = async {
-        while at.send("POST", "/v1/streams", &[], &body).await.status != 201 {}
-    };
+    let taken = async { while at.send("POST", "/v1/streams", &[], &body).await.status != 201 {} };
     soon(taken).await;
 }
 

@@ -302,7 +302,8 @@ async fn an_answer_to_a_post_is_resumed_by_the_same_post_or_by_get() {
     let wrong = each((0..20_000).step_by(149), |cut| {
         let words = words.clone();
         async move {
-            let body = json!({ "prompt": "say it", "model": "mock/words", "backend_options": options("0ms") }).to_string();
+            let body =
+                json!({ "prompt": "say it", "model": "mock/words", "backend_options": options("0ms") }).to_string();
             let post = async |client: &Client| {
                 let key = format!("cut after {cut}");
                 let mut headers = vec![("accept", "text/event-stream"), ("idempotency-key", &*key)];
@@ -348,7 +349,10 @@ async fn a_cursor_that_cannot_be_served_is_told_so_and_the_rest_follows() {
         only(&events, "end");
         // What it keeps up to there, and what follows, are the answer.
         let after = reset["after"].as_u64().expect("a cursor");
-        let kept = sse::read(&answer.bytes).events.into_iter().filter(|event| event.id.parse::<u64>().is_ok_and(|id| id <= after));
+        let kept = sse::read(&answer.bytes)
+            .events
+            .into_iter()
+            .filter(|event| event.id.parse::<u64>().is_ok_and(|id| id <= after));
         let all: Vec<_> = kept.chain(events).collect();
         assert_eq!(text(&all), answer.words, "{cursor}");
     }
@@ -408,11 +412,8 @@ async fn a_client_of_http_1_0_is_cut_and_resumed_too() {
         async move {
             let get = async |client: &Client| {
                 let cursor = client.cursor.iter().map(|cursor| format!("last-event-id: {cursor}\r\n"));
-                let head = format!(
-                    "GET /v1/streams/{}/events HTTP/1.0\r\n{}\r\n",
-                    answer.id,
-                    cursor.collect::<String>()
-                );
+                let head =
+                    format!("GET /v1/streams/{}/events HTTP/1.0\r\n{}\r\n", answer.id, cursor.collect::<String>());
                 soon(http::raw(answer.at.0, head.as_bytes(), false)).await.expect("a response")
             };
             let mut client = Client::default();

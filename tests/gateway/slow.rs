@@ -97,7 +97,8 @@ async fn whom_the_write_deadline_cuts_off_has_not_left() {
     let gateway = TestGateway::with("[server]\nwrite_timeout = \"200ms\"\n").await;
     let at = gateway.at();
     // All is said at once, then the upstream stalls: the stream runs on until somebody stops it.
-    let options = json!({ "text": word(), "repeat": 4000, "delay": "0ms", "fault": { "kind": "stall", "after": 4000 } });
+    let options =
+        json!({ "text": word(), "repeat": 4000, "delay": "0ms", "fault": { "kind": "stall", "after": 4000 } });
     let id = at.say(options, json!({ "on_disconnect": "cancel" })).await;
     let stuck = Stuck::new(at.0, &id).await;
     stuck.is_reset().await;
