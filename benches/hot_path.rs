@@ -25,7 +25,7 @@ use lastword::{
 use tokio::sync::broadcast;
 
 #[path = "common/upstream.rs"]
-#[allow(dead_code, reason = "only its chunks are needed")]
+#[expect(dead_code, reason = "only its chunks are needed")]
 mod upstream;
 
 criterion_group! {

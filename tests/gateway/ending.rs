@@ -692,7 +692,8 @@ async fn leases_are_renewed_also_while_an_orphan_cannot_be_closed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_cancel_takes_no_time_in_any_phase_and_the_second_does_nothing() {
-    let plays: [(&str, fn() -> Events); 4] = [
+    type Play = fn() -> Events;
+    let plays: [(&str, Play); 4] = [
         ("waiting for the head", || stream::pending().boxed()),
         ("waiting for content", || stream::iter([attempt()]).chain(stream::pending()).boxed()),
         ("stalled", || says(stream::pending())),

@@ -165,7 +165,7 @@ async fn a_stuck_reader_costs_at_most_64_kb() {
         tokio::time::sleep_until(began + Duration::from_secs(60)).await;
     }
     let each = settled(at, process).await.saturating_sub(before) / STUCK;
-    println!("a stuck reader costs {each} bytes");
+    eprintln!("a stuck reader costs {each} bytes");
     assert!(each <= 64 * 1024, "{each} bytes");
     assert_eq!(at.metric("lastword_readers").await, STUCK, "they are all there still");
     let (bytes, _) = soon(async {

@@ -96,11 +96,12 @@ async function brokenWay(t) {
   });
   await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
   const breakAll = () => sockets.forEach((socket) => socket.destroy());
+  const silence = () => sockets.forEach((socket) => socket.unpipe().pause());
   t.after(() => {
     server.close();
     breakAll();
   });
-  return { url: `http://127.0.0.1:${server.address().port}/`, breakAll };
+  return { url: `http://127.0.0.1:${server.address().port}/`, breakAll, silence };
 }
 
 claim('a_prompt_is_answered_word_by_word_each_with_its_id', async ({ open }) => {
@@ -172,6 +173,22 @@ claim('a_connection_that_breaks_is_resumed_by_the_browser', async ({ t, open }) 
   assert.equal(await text(page), (await recorded(page)).text);
   assert.deepEqual([await fact(page, 'resumes'), await fact(page, 'repeats')], [1, 0]);
 }, { errors: /net::ERR_/ });
+
+claim('a_connection_that_is_dead_without_a_word_is_noticed_and_resumed', async ({ t, open }) => {
+  const way = await brokenWay(t);
+  const page = await open(way.url);
+  await page.clock.install();
+  await ask(page, { text: LONG, delay: '10ms' });
+  await pieces(page, 20);
+  way.silence();
+  // The browser's idle connections are as dead as the one in use, and it may try them first.
+  const back = () => page.waitForFunction(() => ['live', 'ended'].includes(document.body.dataset.state), null, { timeout: 2000 });
+  do await page.clock.fastForward(40_000);
+  while (await back().then(() => false, () => true));
+  await ended(page);
+  assert.equal(await text(page), (await recorded(page)).text);
+  assert.deepEqual([await fact(page, 'resumes'), await fact(page, 'repeats')], [1, 0]);
+});
 
 claim('a_reload_in_mid_answer_goes_on', async ({ open }) => {
   const page = await open();
