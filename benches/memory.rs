@@ -80,9 +80,14 @@ impl House {
         let store = Arc::new(Memory::new(Duration::MAX, u64::MAX));
         let gateway = Gateway::new(store, router, Limits::default(), Arc::new(Metrics::new()));
         let second = Duration::from_secs(1);
-        let settings =
-            Settings { heartbeat: second * 15, retry: (second, second), max_body: Default::default(), cors: vec![] };
-        let routes = api::router(Arc::new(Api { gateway: gateway.clone(), settings }));
+        let settings = Settings {
+            heartbeat: second * 15,
+            retry: (second, second),
+            max_body: Default::default(),
+            body_timeout: second * 60,
+            cors: vec![],
+        };
+        let routes = api::router(Arc::new(Api::new(gateway.clone(), settings)));
         Self { gateway, tokens, routes }
     }
 

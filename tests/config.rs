@@ -434,7 +434,7 @@ fn check_says_what_a_configuration_comes_to() {
          default     m\n\
          backend     a: openai, http://a/v1\n\
          backend     mock: mock\n\
-         model       m: a/b, then mock/words\n"
+         model       m: a/b, mock/words\n"
     );
 }
 

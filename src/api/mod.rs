@@ -1,6 +1,7 @@
 //! Every route on one screen. Handlers turn HTTP into calls of the gateway, and nothing else.
 
 pub mod auth;
+mod body;
 pub mod connection;
 pub mod error;
 mod events;
@@ -12,13 +13,13 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    extract::DefaultBodyLimit,
     http::{HeaderName, Method, StatusCode},
     middleware,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use bytesize::ByteSize;
+use tokio::sync::Semaphore;
 
 use self::error::Problem;
 use crate::gateway::Gateway;
@@ -32,6 +33,8 @@ pub struct Api {
     pub gateway: Arc<Gateway>,
     /// What the operator said of the routes.
     pub settings: Settings,
+    /// Room for the bodies that are under way.
+    bodies: Arc<Semaphore>,
 }
 
 /// What the operator said of the routes.
@@ -43,11 +46,19 @@ pub struct Settings {
     pub retry: (Duration, Duration),
     /// Of a request's body.
     pub max_body: ByteSize,
+    /// Until the body is whole.
+    pub body_timeout: Duration,
     /// The origins whose pages may ask.
     pub cors: Vec<String>,
 }
 
 impl Api {
+    /// With room for some bodies.
+    #[must_use]
+    pub fn new(gateway: Arc<Gateway>, settings: Settings) -> Self {
+        Self { gateway, settings, bodies: Arc::new(Semaphore::new(body::IN_FLIGHT as usize)) }
+    }
+
     /// When a reader that is cut off should come back, in milliseconds: each another time, so that a deploy makes no storm.
     fn retry(&self) -> u32 {
         let (min, max) = self.settings.retry;
@@ -58,7 +69,6 @@ impl Api {
 
 /// The routes.
 pub fn router(api: Arc<Api>) -> Router {
-    let max_body = usize::try_from(api.settings.max_body.as_u64()).unwrap_or(usize::MAX);
     Router::new()
         .route("/v1/streams", post(native::create).get(native::list))
         .route("/v1/streams/{id}", get(native::show).delete(native::remove))
@@ -72,7 +82,6 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/{name}", get(page::asset))
         .fallback(nothing)
         .method_not_allowed_fallback(wrong_method)
-        .layer(DefaultBodyLimit::max(max_body))
         .layer(middleware::from_fn_with_state(api.clone(), auth::refuse_foreign_sites))
         .with_state(api)
 }

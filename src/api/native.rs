@@ -5,10 +5,7 @@ use std::{collections::HashMap, convert::Infallible, sync::Arc};
 use axum::{
     Json,
     body::Body,
-    extract::{
-        FromRequestParts, Path, Query, State,
-        rejection::{BytesRejection, QueryRejection},
-    },
+    extract::{FromRequestParts, Path, Query, State, rejection::QueryRejection},
     http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
@@ -21,6 +18,7 @@ use sha2::{Digest, Sha256};
 use super::{
     Api, X_STREAM_ID,
     auth::NOBODY,
+    body::Whole,
     connection::Connection,
     error::Problem,
     events::{self, Heartbeat},
@@ -41,15 +39,15 @@ pub(super) async fn create(
     State(api): State<Arc<Api>>,
     connection: Connection,
     headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    body: Whole,
 ) -> Result<Response, Problem> {
-    let body = whole(&api, body)?;
+    let body = &body.bytes;
     let wants_events = accepts_events(&headers);
-    let seen = last_event_id(&headers)?;
+    let seen = last_event_id(&headers);
     if let Some(Seen::Long(id, _)) = seen {
         return follow(&api, id, seen, connection).await;
     }
-    let idempotency = idempotency_key(&headers)?.map(|key| (key, fingerprint(&headers, &body)));
+    let idempotency = idempotency_key(&headers)?.map(|key| (key, fingerprint(&headers, body)));
     if seen.is_some() {
         let again = match &idempotency {
             Some((key, fingerprint)) => api.gateway.find(NOBODY, key, fingerprint).await?,
@@ -63,7 +61,7 @@ pub(super) async fn create(
         };
         return follow(&api, id, seen, connection).await;
     }
-    let prompt = prompt(&headers, &body)?;
+    let prompt = prompt(&headers, body)?;
     let started = api.gateway.start(Ask { owner: NOBODY.to_owned(), prompt, idempotency }).await?;
     let id = started.id();
     let mut response = match wants_events {
@@ -233,17 +231,6 @@ fn located(id: StreamId, response: Response) -> Response {
     response
 }
 
-fn whole(api: &Api, body: Result<Bytes, BytesRejection>) -> Result<Bytes, Problem> {
-    body.map_err(|error| match error.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            let max = api.settings.max_body;
-            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", format!("the body is larger than {max}"))
-                .remedy("send less, or raise [server] max_body")
-        }
-        status => Problem::new(status, "bad_request", "the body could not be read to its end").remedy("send it again"),
-    })
-}
-
 /// JSON, whatever its content type (`curl -d` sends none of its own making), unless it says it is plain text.
 fn prompt(headers: &HeaderMap, body: &[u8]) -> Result<Prompt, Problem> {
     Ok(match is_text(headers) {
@@ -265,11 +252,10 @@ fn accepts_events(headers: &HeaderMap) -> bool {
 }
 
 /// The header, if it is there and not empty (some clients send an empty one on the first request).
-fn last_event_id(headers: &HeaderMap) -> Result<Option<Seen>, Problem> {
-    let Some(value) = headers.get("last-event-id") else { return Ok(None) };
+fn last_event_id(headers: &HeaderMap) -> Option<Seen> {
     // What is not ASCII was never one of our ids: that is told in-band.
-    let text = value.to_str().unwrap_or("\u{fffd}").trim();
-    Ok((!text.is_empty()).then(|| Seen::parse(text)))
+    let text = headers.get("last-event-id")?.to_str().unwrap_or("\u{fffd}").trim();
+    (!text.is_empty()).then(|| Seen::parse(text))
 }
 
 /// What a reader of the events asked for: the header beats the query, since polyfills send both.
@@ -279,10 +265,8 @@ fn wishes(headers: &HeaderMap, query: &HashMap<String, String>) -> Result<(Optio
         Problem::new(StatusCode::BAD_REQUEST, "bad_request", detail).field(field).remedy(remedy)
     };
     let asked = ["after", "last_event_id", "lastEventId"].into_iter().filter_map(|name| query.get(name));
-    let seen = match last_event_id(headers)? {
-        None => asked.map(|text| text.trim()).find(|text| !text.is_empty()).map(Seen::parse),
-        seen => seen,
-    };
+    let asked = asked.map(|text| text.trim()).find(|text| !text.is_empty());
+    let seen = last_event_id(headers).or_else(|| asked.map(Seen::parse));
     match query.get("format").map(String::as_str) {
         None | Some("sse" | "") => {}
         Some(other) => return Err(bad("format", other, "leave it out, or say `sse`")),

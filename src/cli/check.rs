@@ -47,7 +47,7 @@ impl fmt::Display for Summary<'_> {
         }
         for (name, model) in &config.models {
             let route: Vec<_> = model.route.iter().map(ToString::to_string).collect();
-            writeln!(f, "model       {name}: {}", route.join(", then "))?;
+            writeln!(f, "model       {name}: {}", route.join(", "))?;
         }
         Ok(())
     }

@@ -266,10 +266,9 @@ impl Gateway {
             // The supervisor catches what its backend does; this catches the supervisor.
             if AssertUnwindSafe(generation.run()).catch_unwind().await.is_err() {
                 error!(%id, "the supervisor of a stream panicked");
-                here.live.tail.abandon();
+                drop(here);
                 gateway.bury(id, Stop::Panicked).await;
             }
-            drop(here);
         }));
         Ok(Started::New(id))
     }
@@ -336,9 +335,15 @@ impl Gateway {
     ///
     /// # Errors
     /// As of [`Gateway::stream`].
-    pub async fn remove(&self, owner: &str, id: StreamId) -> Result<(), StoreError> {
-        self.cancel(owner, id).await?;
-        self.store.remove(id).await
+    pub async fn remove(self: &Arc<Self>, owner: &str, id: StreamId) -> Result<(), StoreError> {
+        let (this, owner) = (self.clone(), owner.to_owned());
+        let removal = async move {
+            this.cancel(&owner, id).await?;
+            this.store.remove(id).await
+        };
+        // In a task of its own: who asks for it and goes away has asked all the same.
+        let removed = self.tasks.spawn(removal).await;
+        removed.unwrap_or_else(|_| Err(StoreError::Unavailable(format!("the removal of stream {id} was given up"))))
     }
 
     /// Whether this process is about to end.
@@ -383,6 +388,8 @@ impl Here {
 
 impl Drop for Here {
     fn drop(&mut self) {
+        // Whoever follows a log that is not closed here is sent to the store.
+        self.live.tail.abandon();
         self.gateway.running().remove(&self.live.id);
         self.gateway.metrics.streams_running.dec();
     }

@@ -60,30 +60,36 @@ impl Gateway {
         }
     }
 
-    /// Closes a log whose writer is gone.
+    /// Closes a log whose writer is gone. A store that cannot do it now is asked again.
     pub(super) async fn bury(&self, id: StreamId, stop: Stop) {
+        loop {
+            match self.close(id, &stop).await {
+                Ok(()) => return info!(%id, "closed a stream whose writer was gone"),
+                Err(error @ (StoreError::Unavailable(_) | StoreError::Full { .. })) => {
+                    warn!(%id, %error, "a stream whose writer was gone could not be closed, trying on");
+                    tokio::time::sleep(LEASE / 3).await;
+                }
+                Err(error) => return warn!(%id, %error, "a stream whose writer was gone could not be closed"),
+            }
+        }
+    }
+
+    async fn close(&self, id: StreamId, stop: &Stop) -> Result<(), StoreError> {
         let live = Arc::new(Live::new(id, OnDisconnect::Continue));
-        let done: Result<(), StoreError> = async {
-            let begin = Stream::read(self.store.meta(id).await?)?.begin;
-            let lease = self.store.lease(id, self.node).await?;
-            let mut summary = Summary::default();
-            let fold = |cursor, record: &Record<'_>| summary.take_record(cursor, record);
-            stream::fold(self.store.as_ref(), id, lease.next.before(), fold).await?;
-            let budget = Budget { bytes: u64::MAX, records: u64::MAX };
-            let (store, metrics) = (self.store.clone(), self.metrics.clone());
-            let mut writer = Writer::new(live, store, metrics, lease, budget, summary);
-            let end = stop.end(writer.summary());
-            let (protocol, backend) = (begin.protocol, begin.backend);
-            let ended = Ended { status: end.status, reason: end.reason, protocol, backend };
-            writer.end(end).await?;
-            self.metrics.ended(&ended);
-            Ok(())
-        }
-        .await;
-        match done {
-            Ok(()) => info!(%id, "closed a stream whose writer was gone"),
-            Err(error) => warn!(%id, %error, "a stream whose writer was gone could not be closed"),
-        }
+        let begin = Stream::read(self.store.meta(id).await?)?.begin;
+        let lease = self.store.lease(id, self.node).await?;
+        let mut summary = Summary::default();
+        let fold = |cursor, record: &Record<'_>| summary.take_record(cursor, record);
+        stream::fold(self.store.as_ref(), id, lease.next.before(), fold).await?;
+        let budget = Budget { bytes: u64::MAX, records: u64::MAX };
+        let (store, metrics) = (self.store.clone(), self.metrics.clone());
+        let mut writer = Writer::new(live, store, metrics, lease, budget, summary);
+        let end = stop.end(writer.summary());
+        let (protocol, backend) = (begin.protocol, begin.backend);
+        let ended = Ended { status: end.status, reason: end.reason, protocol, backend };
+        writer.end(end).await?;
+        self.metrics.ended(&ended);
+        Ok(())
     }
 
     /// From now on nothing new is started.

@@ -20,6 +20,8 @@ pub struct Audience {
 struct State {
     readers: usize,
     armed: bool,
+    /// How many came so far: a visit too short to be seen is seen in this.
+    visits: u64,
 }
 
 impl Audience {
@@ -31,7 +33,7 @@ impl Audience {
             OnDisconnect::Cancel => (Some(Duration::ZERO), false),
             OnDisconnect::CancelAfter(grace) => (Some(grace), true),
         };
-        Self { grace, state: watch::Sender::new(State { readers: 0, armed }) }
+        Self { grace, state: watch::Sender::new(State { readers: 0, armed, visits: 0 }) }
     }
 
     /// Waits until nobody has read for as long as the stream's policy says; for ever if leaving is not stopping.
@@ -40,19 +42,12 @@ impl Audience {
         let mut state = self.state.subscribe();
         let empty = |state: &State| state.armed && state.readers == 0;
         loop {
-            // The sender is part of `self`: waiting cannot fail.
-            let _ = state.wait_for(empty).await;
+            let visits = state.wait_for(empty).await.expect("the sender is part of self").visits;
             tokio::select! {
                 () = tokio::time::sleep(grace) => return,
-                _ = state.wait_for(|state| !empty(state)) => {}
+                _ = state.wait_for(|state| !empty(state) || state.visits != visits) => {}
             }
         }
-    }
-
-    /// How many read now.
-    #[must_use]
-    pub fn readers(&self) -> usize {
-        self.state.borrow().readers
     }
 }
 
@@ -68,6 +63,7 @@ impl Attached {
     pub fn new(live: Arc<Live>) -> Self {
         live.audience.state.send_modify(|state| {
             state.readers += 1;
+            state.visits += 1;
             state.armed = true;
         });
         Self { live, leaves: true }
@@ -83,7 +79,7 @@ impl Drop for Attached {
     fn drop(&mut self) {
         self.live.audience.state.send_modify(|state| {
             state.readers -= 1;
-            state.armed &= self.leaves || state.readers > 0;
+            state.armed &= self.leaves;
         });
     }
 }

@@ -10,7 +10,7 @@ use tracing::warn;
 
 use super::Live;
 use crate::{
-    event::{End, Event},
+    event::{End, Event, Status},
     record::{self, summary::Summary},
     store::{Batch, Last, Lease, Store, StoreError, batch::Packer},
     telemetry::Metrics,
@@ -84,7 +84,7 @@ impl Writer {
         let ms = u32::try_from(self.elapsed().as_millis()).unwrap_or(u32::MAX);
         let Some(head) = self.packer.push(|out| record::write(out, ms, event)) else { return false };
         let cursor = self.lease.next.plus(self.packer.len()).before();
-        self.summary.take(cursor, ms, event);
+        self.summary.take(cursor, &head, event);
         let first = !self.heard && head.is_content();
         self.heard |= first;
         first
@@ -127,12 +127,13 @@ impl Writer {
     /// When the log is no longer ours to write. The readers are sent to the store.
     pub async fn end(&mut self, end: End) -> Result<(), StoreError> {
         self.packer.take(); // what the store refused was never shown
+        let broke = matches!(end.status, Status::Failed | Status::Interrupted);
         self.push(&Event::End(end));
         let batch = self.packer.take();
         let mut wait = Duration::from_millis(100);
         let mut shown = false;
         loop {
-            let last = Last { summary: self.stored_summary(), release: !self.said };
+            let last = Last { summary: self.stored_summary(), release: broke && !self.said };
             match self.append(batch.clone(), Some(last)).await {
                 Ok(()) => {
                     self.publish(batch, true);

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Kind, Record};
+use super::{Head, Kind, Record};
 use crate::{
     event::{Attempt, End, Event, Failure, Finish, Reason, Status, Usage},
     id::Cursor,
@@ -39,15 +39,11 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Folds in an event that is being recorded.
-    pub fn take(&mut self, cursor: Cursor, ms: u32, event: &Event<'_>) {
-        self.cursor = cursor;
-        self.total_ms = ms;
+    /// Folds in an event that is being recorded under this header.
+    pub fn take(&mut self, cursor: Cursor, head: &Head, event: &Event<'_>) {
+        self.mark(cursor, head);
         match event {
             Event::Attempt(attempt) => self.attempts.push(attempt.clone()),
-            Event::Delta(..) | Event::Media(..) | Event::Custom(_) => {
-                self.first_token_ms.get_or_insert(ms);
-            }
             Event::Usage(usage) => self.usage = Some(usage.clone()),
             // Of several choices the first one's reason stands for the stream.
             Event::Finish(0, Finish { reason, .. }) => self.reason = *reason,
@@ -62,18 +58,21 @@ impl Summary {
 
     /// Folds in a stored record; only the few kinds that matter are parsed.
     pub fn take_record(&mut self, cursor: Cursor, record: &Record<'_>) {
-        self.cursor = cursor;
-        self.total_ms = record.head.ms;
         match record.head.kind {
-            Kind::Delta | Kind::Media | Kind::Custom => {
-                self.first_token_ms.get_or_insert(record.head.ms);
-            }
             Kind::Attempt | Kind::Usage | Kind::Finish | Kind::End => {
                 if let Ok(event) = record.event() {
-                    self.take(cursor, record.head.ms, &event);
+                    self.take(cursor, &record.head, &event);
                 }
             }
-            _ => {}
+            _ => self.mark(cursor, &record.head),
+        }
+    }
+
+    fn mark(&mut self, cursor: Cursor, head: &Head) {
+        self.cursor = cursor;
+        self.total_ms = head.ms;
+        if head.is_content() {
+            self.first_token_ms.get_or_insert(head.ms);
         }
     }
 }

@@ -15,6 +15,9 @@ pub struct Config {
     /// For a request's head, from its first byte or from the end of the request before it.
     #[serde(with = "crate::duration")]
     pub header_timeout: Duration,
+    /// For a request's body.
+    #[serde(with = "crate::duration")]
+    pub body_timeout: Duration,
     /// For a write that the client does not take; then the connection is reset, and the reader can come back.
     #[serde(with = "crate::duration")]
     pub write_timeout: Duration,
@@ -45,6 +48,7 @@ impl Default for Config {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             header_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(60),
             write_timeout: Duration::from_secs(25),
             heartbeat: Duration::from_secs(15),
             drain: Duration::from_secs(25),
@@ -65,6 +69,7 @@ impl Config {
     pub fn check(&self) -> Result<(), (&'static str, String)> {
         let clocks = [
             ("header_timeout", self.header_timeout),
+            ("body_timeout", self.body_timeout),
             ("write_timeout", self.write_timeout),
             ("heartbeat", self.heartbeat),
         ];

@@ -60,7 +60,13 @@ fn allow(origins: &[String]) -> CorsLayer {
         .allow_origin(origins)
         .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::DELETE])
         .allow_headers(sent)
-        .expose_headers([X_STREAM_ID, X_REQUEST_ID, header::LOCATION, header::RETRY_AFTER])
+        .expose_headers([
+            X_STREAM_ID,
+            X_REQUEST_ID,
+            HeaderName::from_static("idempotent-replayed"),
+            header::LOCATION,
+            header::RETRY_AFTER,
+        ])
         .max_age(Duration::from_secs(3600))
 }
 

@@ -89,9 +89,10 @@ impl Server {
             heartbeat: server.heartbeat,
             retry: (server.retry_min, server.retry_max),
             max_body: server.max_body,
+            body_timeout: server.body_timeout,
             cors: server.cors.clone(),
         };
-        let routes = layers::around(api::router(Arc::new(Api { gateway: gateway.clone(), settings })), &server.cors);
+        let routes = layers::around(api::router(Arc::new(Api::new(gateway.clone(), settings))), &server.cors);
         let limits = Limits {
             header_timeout: server.header_timeout,
             write_timeout: server.write_timeout,

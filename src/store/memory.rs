@@ -4,9 +4,9 @@
 //! the oldest finished logs go. One lock guards each log and one the table of them; neither is held across an await.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -34,7 +34,7 @@ const PIECE: usize = 64 * 1024;
 /// How many expired ids are remembered, so that `410` can be told from `404`.
 const TOMBSTONES: usize = 100_000;
 /// How many streams one call of `expire` drops at most.
-const STEP: usize = 256;
+const STEP: usize = 64;
 /// What a log costs beside its records: its entry, its lock, its wake-up. An estimate, so that a million empty logs count.
 const OVERHEAD: u64 = 1024;
 
@@ -43,7 +43,7 @@ pub struct Memory {
     retain: Duration,
     max_bytes: u64,
     used: AtomicU64,
-    table: Mutex<Table>,
+    table: RwLock<Table>,
     signals: broadcast::Sender<(StreamId, Signal)>,
 }
 
@@ -53,8 +53,8 @@ struct Table {
     owners: HashMap<String, BTreeSet<StreamId>>,
     claims: HashMap<ClaimKey, StreamId>,
     open: HashSet<StreamId>,
-    /// In the order in which they ended; may name logs that are erased since.
-    finished: VecDeque<(Instant, StreamId)>,
+    /// In the order in which they ended.
+    finished: BTreeSet<(Instant, StreamId)>,
     tombstones: BTreeSet<StreamId>,
     nodes: HashMap<NodeId, Instant>,
 }
@@ -77,6 +77,7 @@ struct Body {
     epoch: Epoch,
     node: Option<NodeId>,
     summary: Option<Bytes>,
+    ended: Option<Instant>,
     bytes: u64,
 }
 
@@ -88,13 +89,21 @@ impl Memory {
             retain,
             max_bytes,
             used: AtomicU64::new(0),
-            table: Mutex::default(),
+            table: RwLock::default(),
             signals: broadcast::channel(1024).0,
         }
     }
 
+    fn table(&self) -> RwLockReadGuard<'_, Table> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn table_mut(&self) -> RwLockWriteGuard<'_, Table> {
+        self.table.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn log(&self, id: StreamId) -> Result<Arc<Log>, StoreError> {
-        let table = lock(&self.table);
+        let table = self.table();
         match table.logs.get(&id) {
             Some(log) => Ok(log.clone()),
             None if table.tombstones.contains(&id) => Err(StoreError::Expired(id)),
@@ -105,18 +114,20 @@ impl Memory {
     /// Takes `more` bytes, if need be at the cost of the oldest finished logs.
     fn reserve(&self, more: u64) -> Result<(), StoreError> {
         if self.used.load(Ordering::Relaxed) + more > self.max_bytes {
-            return self.make_room(&mut lock(&self.table), more);
+            return self.make_room(&mut self.table_mut(), more);
         }
         self.used.fetch_add(more, Ordering::Relaxed);
         Ok(())
     }
 
     fn make_room(&self, table: &mut Table, more: u64) -> Result<(), StoreError> {
+        let full =
+            || StoreError::Full { used: ByteSize(self.used.load(Ordering::Relaxed)), max: ByteSize(self.max_bytes) };
+        if more > self.max_bytes {
+            return Err(full()); // nothing that could be dropped would help
+        }
         while self.used.load(Ordering::Relaxed) + more > self.max_bytes {
-            let Some((_, id)) = table.finished.pop_front() else {
-                let used = ByteSize(self.used.load(Ordering::Relaxed));
-                return Err(StoreError::Full { used, max: ByteSize(self.max_bytes) });
-            };
+            let (_, id) = table.finished.pop_first().ok_or_else(full)?;
             self.bury(table, id);
         }
         self.used.fetch_add(more, Ordering::Relaxed);
@@ -144,6 +155,9 @@ impl Memory {
         table.open.remove(&id);
         release(table, &log, |_| true);
         let mut body = lock(&log.body);
+        if let Some(ended) = body.ended {
+            table.finished.remove(&(ended, id));
+        }
         // Whoever still writes is told; whoever still reads keeps what it has.
         body.epoch = Epoch(u64::MAX);
         self.used.fetch_sub(body.bytes, Ordering::Relaxed);
@@ -157,7 +171,7 @@ impl Memory {
 impl Store for Memory {
     async fn create(&self, new: NewStream) -> Result<Created, StoreError> {
         let bytes = (new.about.len() + new.prompt.len()) as u64 + OVERHEAD;
-        let mut table = lock(&self.table);
+        let mut table = self.table_mut();
         let exclusive = |claim: &&Claim| claim.key.kind == ClaimKind::Idempotency;
         if let Some(id) = new.claims.iter().filter(exclusive).find_map(|claim| table.claims.get(&claim.key)) {
             return Ok(Created::Held(*id));
@@ -196,7 +210,7 @@ impl Store for Memory {
             None => self.reserve(size)?,
         }
         // Held over the end, so that who sees that a log is closed finds its claims freed.
-        let mut table = last.is_some().then(|| lock(&self.table));
+        let mut table = last.is_some().then(|| self.table_mut());
         let refused = {
             let mut body = lock(&log.body);
             let refused = body.refuses(at, epoch);
@@ -212,7 +226,9 @@ impl Store for Memory {
         if let (Some(last), Some(table)) = (&last, &mut table) {
             release(table, &log, |kind| kind == ClaimKind::Chat || last.release);
             if table.open.remove(&id) {
-                table.finished.push_back((Instant::now(), id));
+                let now = Instant::now();
+                lock(&log.body).ended = Some(now);
+                table.finished.insert((now, id));
             }
         }
         drop(table);
@@ -247,7 +263,7 @@ impl Store for Memory {
     }
 
     async fn list(&self, owner: &str, before: Option<StreamId>, n: usize) -> Result<Vec<Meta>, StoreError> {
-        let table = lock(&self.table);
+        let table = self.table();
         let Some(streams) = table.owners.get(owner) else { return Ok(Vec::new()) };
         let older: Box<dyn Iterator<Item = &StreamId> + Send> = match before {
             Some(before) => Box::new(streams.range(..before).rev()),
@@ -259,31 +275,26 @@ impl Store for Memory {
     }
 
     async fn holder(&self, claim: &ClaimKey) -> Result<Option<StreamId>, StoreError> {
-        Ok(lock(&self.table).claims.get(claim).copied())
+        Ok(self.table().claims.get(claim).copied())
     }
 
     async fn remove(&self, id: StreamId) -> Result<(), StoreError> {
         self.log(id)?;
-        let mut table = lock(&self.table);
-        self.drop_log(&mut table, id);
+        self.drop_log(&mut self.table_mut(), id);
         Ok(())
     }
 
     async fn expire(&self) -> Result<usize, StoreError> {
-        let mut table = lock(&self.table);
-        let mut gone = 0;
-        while gone < STEP && table.finished.front().is_some_and(|(at, _)| at.elapsed() >= self.retain) {
-            if let Some((_, id)) = table.finished.pop_front() {
-                self.bury(&mut table, id);
-                gone += 1;
-            }
-        }
-        Ok(gone)
+        let mut table = self.table_mut();
+        let over = table.finished.iter().take_while(|(at, _)| at.elapsed() >= self.retain).take(STEP);
+        let over: Vec<_> = over.map(|(_, id)| *id).collect();
+        over.iter().for_each(|id| self.bury(&mut table, *id));
+        Ok(over.len())
     }
 
     async fn lease(&self, id: StreamId, node: NodeId) -> Result<Lease, StoreError> {
         let log = self.log(id)?;
-        lock(&self.table).nodes.insert(node, Instant::now());
+        self.table_mut().nodes.insert(node, Instant::now());
         let mut body = lock(&log.body);
         if body.summary.is_some() {
             return Err(StoreError::Closed);
@@ -294,12 +305,12 @@ impl Store for Memory {
     }
 
     async fn renew(&self, node: NodeId) -> Result<(), StoreError> {
-        lock(&self.table).nodes.insert(node, Instant::now());
+        self.table_mut().nodes.insert(node, Instant::now());
         Ok(())
     }
 
     async fn orphans(&self) -> Result<Vec<StreamId>, StoreError> {
-        let mut table = lock(&self.table);
+        let mut table = self.table_mut();
         table.nodes.retain(|_, heard| heard.elapsed() < LEASE);
         let orphan = |log: &&Arc<Log>| match lock(&log.body).node {
             Some(node) => !table.nodes.contains_key(&node),

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// How much of a log is read at once by who reads all of it.
-const STEP: usize = 256 * 1024;
+const STEP: usize = 64 * 1024;
 
 /// Shows `each` the records of a log in order, from the first to at least `last`, without waiting for more.
 ///
@@ -40,6 +40,8 @@ pub async fn fold(
             Some(cursor) => after = cursor,
             None => break,
         }
+        // A store in memory never waits, and a long log must not keep the thread from everybody else.
+        tokio::task::yield_now().await;
     }
     Ok(())
 }

@@ -15,6 +15,8 @@ use crate::{
 
 /// How long a reader without a tail lets the store wait for it. Between two waits it only asks again.
 const WAIT: Duration = Duration::from_secs(20);
+/// A reader that caught up once does not keep the room for all it caught up with.
+const KEEP: usize = 8;
 
 /// See the module.
 pub struct Reader {
@@ -46,6 +48,9 @@ impl Reader {
     pub async fn next(&mut self, max: usize) -> Result<Option<&Page>, StoreError> {
         if self.ended {
             return Ok(None);
+        }
+        if self.page.chunks.capacity() > KEEP {
+            self.page.chunks = Vec::new();
         }
         self.page.chunks.clear();
         while self.page.chunks.is_empty() {

@@ -31,8 +31,6 @@ pub struct Start<'a> {
 pub struct Native {
     /// On answers to a POST: the stream's id, which goes before each cursor.
     prefix: Option<String>,
-    /// The parts that are tool calls, in their order: the place in it is a call's `index`.
-    calls: Vec<u16>,
 }
 
 impl Native {
@@ -45,7 +43,7 @@ impl Native {
     /// For the answer to a POST, whose URL names no stream.
     #[must_use]
     pub fn long(id: StreamId) -> Self {
-        Self { prefix: Some(id.to_string()), calls: Vec::new() }
+        Self { prefix: Some(id.to_string()) }
     }
 
     /// Appends the first event; `retry` tells the client how many milliseconds to wait before it comes back.
@@ -70,16 +68,15 @@ impl Native {
 
     /// The rest: events whose data is not the record's payload to the letter.
     fn rare(&self, event: &Event<'_>, cursor: Cursor, out: &mut BytesMut) {
-        let index = |part: &u16| self.calls.iter().position(|call| call == part);
         let (name, data) = match event {
             Event::Delta(at, delta) => match at.of {
-                PartType::ToolCall => (Some("tool_call"), json!({ "index": index(&at.part), "arguments": delta.text })),
+                PartType::ToolCall => (Some("tool_call"), json!({ "index": at.part, "arguments": delta.text })),
                 PartType::Reasoning | PartType::ReasoningSummary => (Some("reasoning"), json!({ "text": delta.text })),
                 _ => (None, json!({ "text": delta.text })),
             },
             Event::PartStart(at, start) => {
                 let tool = start.tool.as_ref();
-                let mut call = json!({ "index": index(&at.part) });
+                let mut call = json!({ "index": at.part });
                 if let Some(id) = tool.and_then(|tool| tool.call_id.as_deref()) {
                     call["id"] = id.into();
                 }
@@ -99,18 +96,13 @@ impl Native {
 }
 
 impl Encode for Native {
-    /// For the `index` of tool calls.
-    const FOLDS: bool = true;
+    /// Each record says all that its event needs.
+    const FOLDS: bool = false;
 
-    fn skip(&mut self, head: &Head) {
-        if head.kind == Kind::PartStart && head.at.of == PartType::ToolCall && head.at.choice == 0 {
-            self.calls.push(head.at.part);
-        }
-    }
+    fn skip(&mut self, _: &Head) {}
 
     fn encode(&mut self, cursor: Cursor, record: &Record<'_>, out: &mut BytesMut) {
         let Record { head, payload } = record;
-        self.skip(head);
         if head.at.choice > 0 {
             return; // the native protocol has one choice
         }
@@ -197,15 +189,15 @@ mod tests {
         id: 3
 
         event: tool_call
-        data: {"id":"call_look","index":0,"name":"look"}
+        data: {"id":"call_look","index":2,"name":"look"}
         id: 5
 
         event: tool_call
-        data: {"id":"call_find","index":1,"name":"find"}
+        data: {"id":"call_find","index":3,"name":"find"}
         id: 6
 
         event: tool_call
-        data: {"arguments":"{}","index":1}
+        data: {"arguments":"{}","index":3}
         id: 7
 
         event: end

@@ -1,12 +1,15 @@
 //! `POST /v1/streams`: what a client may ask, and how it is told what it may not.
 
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 
 use crate::{
     event::Json,
     near::Unknown,
     prompt::{Message, OnDisconnect, Params, Prompt, Role},
 };
+
+/// How much a client may have kept beside each of its answers: it is read with every listing.
+const METADATA: usize = 16 * 1024;
 
 /// The body. Exactly one of `prompt` and `messages` must be there.
 #[derive(Debug, Deserialize)]
@@ -62,6 +65,12 @@ pub fn on_text(body: &[u8]) -> Result<Prompt, BadRequest> {
     let text = std::str::from_utf8(body)
         .map_err(|_| BadRequest::of("prompt", "the body is not UTF-8", "send text as UTF-8, or JSON"))?;
     said(text)?;
+    if text.trim_start().starts_with('{') && serde_json::from_str::<IgnoredAny>(text).is_ok() {
+        // Browsers call any string text; nobody means to ask a model this.
+        let (detail, remedy) =
+            ("the body is called plain text, and is a JSON object", "say `content-type: application/json`");
+        return Err(BadRequest::of("Content-Type", detail, remedy));
+    }
     Ok(Prompt { protocol: "native".into(), messages: vec![Message::text(Role::User, text)], ..Prompt::default() })
 }
 
@@ -109,6 +118,10 @@ pub fn parse(body: &[u8]) -> Result<Prompt, BadRequest> {
         _ => Ok(()),
     };
     is_object("metadata", &create.metadata)?;
+    if create.metadata.as_ref().is_some_and(|metadata| metadata.get().len() > METADATA) {
+        let remedy = "labels are for finding an answer again; keep what is large yourself";
+        return Err(BadRequest::of("metadata", "`metadata` is larger than 16 KiB", remedy));
+    }
     is_object("backend_options", &create.backend_options)?;
     if create.max_tokens == Some(0) {
         return Err(BadRequest::of("max_tokens", "`max_tokens` is 0", "give at least 1, or leave it out"));

@@ -103,8 +103,8 @@ pub struct Answer {
 /// One call of a tool.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Call {
-    #[serde(skip)]
-    part: u16,
+    /// Which part of the answer it is: the `index` of its events.
+    index: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -123,7 +123,7 @@ impl Answer {
                 PartType::Text | PartType::Refusal => self.text.push_str(&delta.text),
                 PartType::Reasoning | PartType::ReasoningSummary => self.reasoning.push_str(&delta.text),
                 PartType::ToolCall => {
-                    if let Some(call) = self.tool_calls.iter_mut().find(|call| call.part == at.part) {
+                    if let Some(call) = self.tool_calls.iter_mut().find(|call| call.index == at.part) {
                         call.arguments.push_str(&delta.text);
                     }
                 }
@@ -131,7 +131,7 @@ impl Answer {
             },
             Ok(Event::PartStart(at, start)) if at.of == PartType::ToolCall => {
                 let tool = start.tool.unwrap_or_default();
-                let call = Call { part: at.part, id: tool.call_id, name: tool.name, arguments: String::new() };
+                let call = Call { index: at.part, id: tool.call_id, name: tool.name, arguments: String::new() };
                 self.tool_calls.push(call);
             }
             _ => {}
