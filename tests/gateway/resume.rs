@@ -182,7 +182,7 @@ async fn a_cut_within_what_came_at_once_costs_nothing() {
     let mut options = options("0ms");
     options["fault"] = json!({ "kind": "stall", "after": 300 });
     let id = Arc::new(answer.at.say(options, json!({})).await);
-    let cuts = || (0..answer.bytes.len() - 100).step_by(37);
+    let cuts = || (0..answer.bytes.len() - 200).step_by(37);
     let resumed = Arc::new(Semaphore::new(0));
     let mut tasks = JoinSet::new();
     for cut in cuts() {
