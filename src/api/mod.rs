@@ -80,13 +80,17 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/metrics", get(operations::metrics))
         .route("/", get(page::index))
         .route("/{name}", get(page::asset))
-        .fallback(nothing)
+        .fallback(no_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(api.clone(), auth::refuse_foreign_sites))
         .with_state(api)
 }
 
-async fn nothing() -> Problem {
+async fn no_route() -> Problem {
+    nothing()
+}
+
+fn nothing() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here").remedy("the API begins at /v1/streams")
 }
 

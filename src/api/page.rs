@@ -2,11 +2,9 @@
 
 use axum::{
     extract::{Path, rejection::PathRejection},
-    http::{StatusCode, header},
+    http::header,
     response::{IntoResponse, Response},
 };
-
-use super::error::Problem;
 
 const HTML: &str = "text/html; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
@@ -39,9 +37,7 @@ pub(super) async fn asset(name: Result<Path<String>, PathRejection>) -> Response
 
 fn file(name: &str) -> Response {
     let Some((_, kind, content)) = FILES.iter().find(|(file, ..)| *file == name) else {
-        return Problem::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here")
-            .remedy("the API begins at /v1/streams")
-            .into_response();
+        return super::nothing().into_response();
     };
     let headers = [
         (header::CONTENT_TYPE, *kind),

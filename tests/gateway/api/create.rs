@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::{EVENTS, events_of, list, problem, reached, read_to, stalls, text_of};
-use crate::common::{TestGateway, only, sse, text};
+use crate::common::{TestGateway, http::raw, only, soon, sse, text};
 
 const URL: &str = "/v1/streams";
 
@@ -44,9 +44,42 @@ async fn a_prompt_messages_and_plain_text_are_understood_with_any_content_type_o
         let id = response.json().await["id"].as_str().expect("an id").to_owned();
         assert_eq!(text(&gateway.whole(&id).await), "the river", "{kind:?} {body}");
     }
-    let body = json!({ "prompt": "json is not read in plain text" }).to_string();
-    let response = gateway.send("POST", URL, &[("content-type", "text/plain"), EVENTS], &body).await;
-    assert_eq!(text(&events_of(response).await), body);
+    // What browsers call text when nobody says otherwise.
+    let response = gateway.send("POST", URL, &[("content-type", "text/plain;charset=UTF-8")], &prompt).await;
+    assert_eq!(super::problem(response, 400, "bad_request").await["field"], "Content-Type");
+    let braces = "{ is a brace, and so is }";
+    let response = gateway.send("POST", URL, &[("content-type", "text/plain"), EVENTS], braces).await;
+    assert_eq!(text(&events_of(response).await), braces);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_does_not_come_is_given_up() {
+    let gateway = TestGateway::with("[server]\nbody_timeout = \"20ms\"").await;
+    let head = "POST /v1/streams HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{\"prompt\":";
+    let response = soon(raw(gateway.address(), head.as_bytes(), false)).await.expect("a response");
+    problem(response, 408, "body_timeout").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn labels_are_small() {
+    let gateway = TestGateway::start().await;
+    let mut body = words("one", json!({}));
+    body["metadata"] = json!({ "label": "x".repeat(17 * 1024) });
+    let problem = problem(post(&gateway, &[], &body).await, 400, "bad_request").await;
+    assert_eq!(problem["field"], "metadata");
+    assert!(list(&gateway).await.is_empty());
+}
+
+/// What was paid for or stopped is not generated again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_kept_by_what_was_cancelled_before_its_first_word() {
+    let gateway = TestGateway::start().await;
+    let (key, body) = (("idempotency-key", "k"), words("one", json!({ "fault": { "kind": "stall" } })));
+    let first = post(&gateway, &[key], &body).await;
+    let id = first.header("x-stream-id").expect("an id").to_owned();
+    gateway.send("POST", &format!("/v1/streams/{id}/cancel"), &[], "").await;
+    let again = post(&gateway, &[key], &body).await;
+    assert_eq!(again.header("x-stream-id"), Some(id.as_str()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -192,9 +225,9 @@ async fn a_key_with_another_body_is_refused() {
     let other = post(&gateway, &[key], &words("two", json!({}))).await;
     let problem = problem(other, 422, "idempotency_key_reused").await;
     assert_eq!(problem["field"], "Idempotency-Key");
-    // The same bytes as plain text are another request.
-    let text =
-        gateway.send("POST", URL, &[key, ("content-type", "text/plain")], &words("one", json!({})).to_string()).await;
+    // Plain text is another request.
+    let bytes = words("one", json!({})).to_string();
+    let text = gateway.send("POST", URL, &[key, ("content-type", "text/plain")], &format!("not {bytes}")).await;
     assert_eq!(text.status, 422);
     assert_eq!(list(&gateway).await.len(), 1);
     for bad in ["", &"k".repeat(256), "schlüssel"] {

@@ -372,10 +372,10 @@ async fn reasoning_and_calls_have_events_of_their_own() {
     let thought: String = of("reasoning").iter().map(|data| data["text"].as_str().expect("text").to_owned()).collect();
     assert_eq!((thought.as_str(), text(&events).as_str()), ("let me think", "one two"));
     let calls = of("tool_call");
-    assert_eq!(calls[0], json!({ "index": 0, "id": "call_mock", "name": "weather" }));
+    assert_eq!(calls[0], json!({ "index": 2, "id": "call_mock", "name": "weather" }));
     assert!(calls.len() > 2, "arguments come in pieces: {calls:?}");
     let pieces = calls[1..].iter().map(|call| {
-        assert_eq!((call.get("id"), call.get("name"), &call["index"]), (None, None, &json!(0)), "once");
+        assert_eq!((call.get("id"), call.get("name"), &call["index"]), (None, None, &json!(2)), "once");
         call["arguments"].as_str().expect("a piece")
     });
     assert_eq!(serde_json::from_str::<Value>(&pieces.collect::<String>()).expect("JSON"), arguments);
