@@ -83,6 +83,7 @@ macro_rules! hold_to_the_contract {
             claims! { (flavor = "multi_thread", worker_threads = 4) $open;
                 of_many_creates_with_one_key_one_makes_a_log
                 of_two_writers_at_one_place_exactly_one_wins
+                who_sees_the_end_sees_the_claims_freed
                 a_reader_beside_a_writer_sees_each_record_once
             }
 
@@ -352,6 +353,25 @@ async fn claims_of_two_owners_and_of_two_kinds_are_apart(open: Open) {
     assert_eq!(holder(&store, "bob", &key("k")).await, Some(streams[1].id));
     assert_eq!(holder(&store, "ann", &chat("k")).await, Some(streams[2].id));
     assert_eq!(holder(&store, "bob", &chat("k")).await, None);
+}
+
+async fn who_sees_the_end_sees_the_claims_freed(open: Open) {
+    let store = plain(open);
+    for _ in 0..2000 {
+        let mut log = Log::of(&store, with_claims("ann", &[key("k"), chat("c")])).await;
+        let looking = tokio::spawn({
+            let (store, id) = (store.clone(), log.id);
+            async move {
+                while !store.meta(id).await.expect("meta").closed() {
+                    tokio::task::yield_now().await;
+                }
+                (holder(&store, "ann", &key("k")).await, holder(&store, "ann", &chat("c")).await)
+            }
+        });
+        tokio::task::yield_now().await;
+        log.append(&["end"], Some(Last { release: true, ..Last::default() })).await;
+        assert_eq!(looking.await.expect("ran"), (None, None));
+    }
 }
 
 async fn of_many_creates_with_one_key_one_makes_a_log(open: Open) {
@@ -847,7 +867,12 @@ impl Log {
     /// Reads what is behind `after`, and waits for it.
     fn wait(&self, after: u64) -> Pin<Box<dyn Future<Output = Result<Page, StoreError>>>> {
         let (store, id) = (self.store.clone(), self.id);
-        Box::pin(async move { store.read(id, Cursor(after), ALL, Some(HOUR)).await })
+        Box::pin(async move {
+            let began = Instant::now();
+            let page = store.read(id, Cursor(after), ALL, Some(HOUR)).await;
+            assert!(began.elapsed() < HOUR / 2, "it was woken, and did not wait in vain");
+            page
+        })
     }
 }
 

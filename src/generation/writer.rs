@@ -142,8 +142,9 @@ impl Writer {
                 Err(StoreError::Closed) if shown => return Ok(()),
                 // or our last batch, which readers now find in the store.
                 Err(StoreError::Position { next, .. }) if next > self.lease.next => {
+                    self.live.tail.retract(self.lease.next.before());
                     (self.lease.next, self.summary.cursor) = (next, next);
-                    self.said = self.heard;
+                    (self.said, shown) = (self.heard, false);
                 }
                 Err(error @ (StoreError::Full { .. } | StoreError::Unavailable(_))) => {
                     if !shown {

@@ -195,6 +195,8 @@ impl Store for Memory {
             Some(_) => _ = self.used.fetch_add(size, Ordering::Relaxed),
             None => self.reserve(size)?,
         }
+        // Held over the end, so that who sees that a log is closed finds its claims freed.
+        let mut table = last.is_some().then(|| lock(&self.table));
         let refused = {
             let mut body = lock(&log.body);
             let refused = body.refuses(at, epoch);
@@ -207,13 +209,13 @@ impl Store for Memory {
             self.used.fetch_sub(size, Ordering::Relaxed);
             return Err(error);
         }
-        if let Some(last) = &last {
-            let mut table = lock(&self.table);
-            release(&mut table, &log, |kind| kind == ClaimKind::Chat || last.release);
+        if let (Some(last), Some(table)) = (&last, &mut table) {
+            release(table, &log, |kind| kind == ClaimKind::Chat || last.release);
             if table.open.remove(&id) {
                 table.finished.push_back((Instant::now(), id));
             }
         }
+        drop(table);
         let end = at.plus(len).before();
         // Never opens again what an erasure has closed meanwhile.
         log.head.send_modify(|head| *head = (end, head.1 || last.is_some()));

@@ -57,9 +57,6 @@ impl Tail {
         let last = chunk.last();
         {
             let mut window = self.window();
-            if window.chunks.back().is_some_and(|newest| newest.last().plus(1) != chunk.first) {
-                *window = Window::default(); // what lies between is in the store only, so readers must look there
-            }
             window.bytes += chunk.size();
             window.chunks.push_back(chunk);
             while window.chunks.len() > 1 && (window.bytes > WINDOW_BYTES || window.chunks.len() > WINDOW_CHUNKS) {
@@ -68,6 +65,13 @@ impl Tail {
             }
         }
         self.head.send_replace(Head { last, closed, lost: false });
+    }
+
+    /// Takes back what was shown beyond `last`, for the store has something else there. What readers want of it they find in the
+    /// store, until more is published.
+    pub fn retract(&self, last: Cursor) {
+        self.head.send_replace(Head { last, ..Head::default() });
+        *self.window() = Window::default();
     }
 
     /// Sends the readers to the store: this log has another writer now, or none, or was erased.

@@ -532,6 +532,7 @@ async fn an_append_that_was_done_though_the_store_said_no_is_in_the_log_once() {
         house.store.lying.store(true, SeqCst);
         house.store.refuse(good, StoreError::Unavailable("no answer".to_owned()));
         let id = house.start().await;
+        let mut late = house.gateway.attach("", id, None).await.expect("attached").reader;
         let _ = say.send("one");
         for _ in 0..50 {
             tokio::task::yield_now().await;
@@ -541,6 +542,10 @@ async fn an_append_that_was_done_though_the_store_said_no_is_in_the_log_once() {
         house.store.mend();
         let log = house.ends(id).await;
         assert_eq!((log.end().status, &*log.said), (status, said), "{good} appends were good");
+        // Who came before all that and looks only now.
+        let mut read = Log::default();
+        while read.next(&mut late).await {}
+        assert_eq!(read, log, "{good} appends were good");
     }
 }
 

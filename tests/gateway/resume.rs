@@ -12,7 +12,7 @@ use std::{
 use axum::http::Request;
 use bytes::Bytes;
 use serde_json::{Value, json};
-use tokio::{net::TcpStream, task::JoinSet};
+use tokio::{net::TcpStream, sync::Semaphore, task::JoinSet};
 
 use crate::common::{At, Ending, Response, TestGateway, http, only, soon, sse, sse::Client, text};
 
@@ -173,6 +173,35 @@ async fn a_cut_in_an_answer_of_many_parts_costs_nothing() {
         }
     });
     none(&wrong.await);
+}
+
+/// The tail holds what comes at once as one piece, and a cursor lies somewhere in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_within_what_came_at_once_costs_nothing() {
+    let answer = Finished::new().await;
+    let mut options = options("0ms");
+    options["fault"] = json!({ "kind": "stall", "after": 300 });
+    let id = Arc::new(answer.at.say(options, json!({})).await);
+    let cuts = || (0..answer.bytes.len() - 100).step_by(37);
+    let resumed = Arc::new(Semaphore::new(0));
+    let mut tasks = JoinSet::new();
+    for cut in cuts() {
+        let (answer, id, resumed) = (answer.clone(), id.clone(), resumed.clone());
+        tasks.spawn(async move {
+            let mut client = Client::default();
+            let first = answer.at.events(&id, &client).await;
+            client.take(&soon(first.body.cut_after(cut)).await);
+            let rest = answer.at.events(&id, &client).await;
+            resumed.add_permits(1);
+            go_on(rest, client, &answer.words).await.map_err(|what| format!("cut after {cut}: {what}"))
+        });
+    }
+    let all = u32::try_from(cuts().count()).expect("a few hundred");
+    let _all = soon(resumed.acquire_many(all)).await.expect("never closed");
+    answer.at.send("POST", &format!("/v1/streams/{id}/cancel"), &[], "").await;
+    while let Some(done) = tasks.join_next().await {
+        assert_eq!(done.expect("it ran"), Ok(()));
+    }
 }
 
 /// Where the eager cursor is that of the standard, the test above is about the eager client too. Everywhere else is here.
