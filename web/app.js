@@ -148,6 +148,7 @@ async function compare(mine) {
   if (mine !== shown) return;
   learn(state);
   if (typeof state.text !== 'string') return;
+  paint(); // the proof never comes before the words, however slow the frames of a tab in the background are
   const [here, there] = [answer.text, state.text].map((text) => text.length.toLocaleString('en'));
   if (state.text === answer.text) $('proof').textContent = `Identical to the log: ${here} characters.`;
   else $('trouble').textContent += ` This is not what the log has: ${here} characters here, ${there} there.`;
