@@ -103,10 +103,8 @@ async fn a_second_signal_ends_it_at_once_and_a_cut_answer_looks_cut() {
     let at = At(lastword.address());
     let endless = at.say(json!({ "text": "word ", "repeat": 100_000, "delay": "10ms" }), json!({})).await;
     let mut client = Client::default();
-    let (old, new) = (
-        reader(at, &endless, "1.0", &mut Client::default()).await,
-        reader(at, &endless, "1.1", &mut client).await,
-    );
+    let (old, new) =
+        (reader(at, &endless, "1.0", &mut Client::default()).await, reader(at, &endless, "1.1", &mut client).await);
     lastword.terminate().await;
     closed(at).await;
     let told = Instant::now();
@@ -151,4 +149,6 @@ async fn a_draining_gateway_starts_nothing_and_is_not_ready_but_serves_its_reade
     let (bytes, ending) = soon(at.events(&id, &client).await.body.rest()).await;
     client.take(&bytes);
     assert_eq!((client.check(&"word ".repeat(20)), ending), (Ok(()), Ending::Clean));
+    soon(gateway.drain()).await;
+    assert!(TcpStream::connect(at.0).await.is_err());
 }

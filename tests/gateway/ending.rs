@@ -23,9 +23,7 @@ use lastword::{
     prompt::{OnDisconnect, Prompt},
     record::{self, Kind, Record, summary::Summary},
     route::Router,
-    store::{
-        Batch, ClaimKey, Created, Last, Lease, Meta, NewStream, Page, Signal, Store, StoreError, memory::Memory,
-    },
+    store::{Batch, ClaimKey, Created, Last, Lease, Meta, NewStream, Page, Signal, Store, StoreError, memory::Memory},
     stream::Reader,
     telemetry::Metrics,
 };
@@ -527,12 +525,9 @@ async fn the_end_of_a_whole_answer_that_the_store_refuses_is_shown_as_it_is() {
 #[tokio::test(start_paused = true)]
 async fn an_append_that_was_done_though_the_store_said_no_is_in_the_log_once() {
     // Begin; the attempt; a word; the end.
-    for (good, said, status) in [
-        (0, "", Status::Failed),
-        (1, "", Status::Failed),
-        (2, "one", Status::Failed),
-        (3, "one", Status::Completed),
-    ] {
+    for (good, said, status) in
+        [(0, "", Status::Failed), (1, "", Status::Failed), (2, "one", Status::Failed), (3, "one", Status::Completed)]
+    {
         let (house, say) = House::told();
         house.store.lying.store(true, SeqCst);
         house.store.refuse(good, StoreError::Unavailable("no answer".to_owned()));
@@ -697,7 +692,8 @@ async fn leases_are_renewed_also_while_an_orphan_cannot_be_closed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_cancel_takes_no_time_in_any_phase_and_the_second_does_nothing() {
-    let plays: [(&str, fn() -> Events); 4] = [
+    type Case = (&'static str, fn() -> Events);
+    let plays: [Case; 4] = [
         ("waiting for the head", || stream::pending().boxed()),
         ("waiting for content", || stream::iter([attempt()]).chain(stream::pending()).boxed()),
         ("stalled", || says(stream::pending())),
@@ -785,14 +781,12 @@ async fn the_limit_of_running_streams_refuses_and_a_slot_is_free_after_an_end() 
             assert_eq!(refused.json().await["code"], "too_many_streams");
             at.send("POST", &format!("/v1/streams/{second}/cancel"), &[], "").await;
         }
-        end_of(at, &second).await;
+        only(&gateway.whole(&second).await, "end");
         at.metric_is("lastword_streams_running", 1).await;
     }
     assert_eq!(at.state(&first).await["status"], "running");
     // The slot goes a moment after the count.
-    let taken = async {
-        while at.send("POST", "/v1/streams", &[], &body).await.status != 201 {}
-    };
+    let taken = async { while at.send("POST", "/v1/streams", &[], &body).await.status != 201 {} };
     soon(taken).await;
 }
 

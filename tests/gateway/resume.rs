@@ -49,8 +49,9 @@ impl Finished {
         let id = at.say(options("0ms"), json!({})).await;
         let (bytes, ending) = soon(at.events(&id, &Client::default()).await.body.rest()).await;
         assert_eq!(ending, Ending::Clean);
-        let tokens = sse::read(&bytes).events.iter().filter(|event| event.name == "message").count();
-        assert_eq!(tokens, 300);
+        let sse::Reading { events, retry, .. } = sse::read(&bytes);
+        assert_eq!(events.iter().filter(|event| event.name == "message").count(), 300);
+        assert_eq!(retry, Some(1000));
         Arc::new(Self { _gateway: gateway, at, id, bytes, words: words() })
     }
 
@@ -182,7 +183,8 @@ async fn a_cut_within_what_came_at_once_costs_nothing() {
     let mut options = options("0ms");
     options["fault"] = json!({ "kind": "stall", "after": 300 });
     let id = Arc::new(answer.at.say(options, json!({})).await);
-    let cuts = || (0..answer.bytes.len() - 100).step_by(37);
+    let said = answer.bytes.windows(10).position(|ten| ten == b"event: end").expect("an end");
+    let cuts = || (0..said).step_by(37);
     let resumed = Arc::new(Semaphore::new(0));
     let mut tasks = JoinSet::new();
     for cut in cuts() {
@@ -331,7 +333,8 @@ async fn an_answer_to_a_post_is_resumed_by_the_same_post_or_by_get() {
     let wrong = each((0..20_000).step_by(149), |cut| {
         let words = words.clone();
         async move {
-            let body = json!({ "prompt": "say it", "model": "mock/words", "backend_options": options("0ms") }).to_string();
+            let body =
+                json!({ "prompt": "say it", "model": "mock/words", "backend_options": options("0ms") }).to_string();
             let post = async |client: &Client| {
                 let key = format!("cut after {cut}");
                 let mut headers = vec![("accept", "text/event-stream"), ("idempotency-key", &*key)];
@@ -377,7 +380,10 @@ async fn a_cursor_that_cannot_be_served_is_told_so_and_the_rest_follows() {
         only(&events, "end");
         // What it keeps up to there, and what follows, are the answer.
         let after = reset["after"].as_u64().expect("a cursor");
-        let kept = sse::read(&answer.bytes).events.into_iter().filter(|event| event.id.parse::<u64>().is_ok_and(|id| id <= after));
+        let kept = sse::read(&answer.bytes)
+            .events
+            .into_iter()
+            .filter(|event| event.id.parse::<u64>().is_ok_and(|id| id <= after));
         let all: Vec<_> = kept.chain(events).collect();
         assert_eq!(text(&all), answer.words, "{cursor}");
     }
@@ -437,11 +443,8 @@ async fn a_client_of_http_1_0_is_cut_and_resumed_too() {
         async move {
             let get = async |client: &Client| {
                 let cursor = client.cursor.iter().map(|cursor| format!("last-event-id: {cursor}\r\n"));
-                let head = format!(
-                    "GET /v1/streams/{}/events HTTP/1.0\r\n{}\r\n",
-                    answer.id,
-                    cursor.collect::<String>()
-                );
+                let head =
+                    format!("GET /v1/streams/{}/events HTTP/1.0\r\n{}\r\n", answer.id, cursor.collect::<String>());
                 soon(http::raw(answer.at.0, head.as_bytes(), false)).await.expect("a response")
             };
             let mut client = Client::default();

@@ -97,7 +97,8 @@ async fn whom_the_write_deadline_cuts_off_has_not_left() {
     let gateway = TestGateway::with("[server]\nwrite_timeout = \"200ms\"\n").await;
     let at = gateway.at();
     // All is said at once, then the upstream stalls: the stream runs on until somebody stops it.
-    let options = json!({ "text": word(), "repeat": 4000, "delay": "0ms", "fault": { "kind": "stall", "after": 4000 } });
+    let options =
+        json!({ "text": word(), "repeat": 4000, "delay": "0ms", "fault": { "kind": "stall", "after": 4000 } });
     let id = at.say(options, json!({ "on_disconnect": "cancel" })).await;
     let stuck = Stuck::new(at.0, &id).await;
     stuck.is_reset().await;
@@ -164,7 +165,7 @@ async fn a_stuck_reader_costs_at_most_64_kb() {
         tokio::time::sleep_until(began + Duration::from_secs(60)).await;
     }
     let each = settled(at, process).await.saturating_sub(before) / STUCK;
-    println!("a stuck reader costs {each} bytes");
+    eprintln!("a stuck reader costs {each} bytes");
     assert!(each <= 64 * 1024, "{each} bytes");
     assert_eq!(at.metric("lastword_readers").await, STUCK, "they are all there still");
     let (bytes, _) = soon(async {

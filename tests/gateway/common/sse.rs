@@ -77,7 +77,7 @@ pub(crate) fn read(bytes: &[u8]) -> Reading {
 pub(crate) fn read_eagerly(bytes: &[u8]) -> Reading {
     let reading = read(bytes);
     let whole_lines = bytes.iter().rposition(|b| *b == b'\n').map_or(&bytes[..0], |end| &bytes[..end]);
-    let ids = whole_lines.split(|b| *b == b'\n').filter_map(|line| line.strip_prefix(b"id: "));
-    let cursor = ids.last().map(|id| String::from_utf8_lossy(id).into_owned()).unwrap_or_default();
+    let mut ids = whole_lines.split(|b| *b == b'\n').filter_map(|line| line.strip_prefix(b"id: "));
+    let cursor = ids.next_back().map(|id| String::from_utf8_lossy(id).into_owned()).unwrap_or_default();
     Reading { cursor, ..reading }
 }
