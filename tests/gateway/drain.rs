@@ -149,4 +149,6 @@ async fn a_draining_gateway_starts_nothing_and_is_not_ready_but_serves_its_reade
     let (bytes, ending) = soon(at.events(&id, &client).await.body.rest()).await;
     client.take(&bytes);
     assert_eq!((client.check(&"word ".repeat(20)), ending), (Ok(()), Ending::Clean));
+    soon(gateway.drain()).await;
+    assert!(TcpStream::connect(at.0).await.is_err());
 }

@@ -692,8 +692,8 @@ async fn leases_are_renewed_also_while_an_orphan_cannot_be_closed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_cancel_takes_no_time_in_any_phase_and_the_second_does_nothing() {
-    type Play = fn() -> Events;
-    let plays: [(&str, Play); 4] = [
+    type Case = (&'static str, fn() -> Events);
+    let plays: [Case; 4] = [
         ("waiting for the head", || stream::pending().boxed()),
         ("waiting for content", || stream::iter([attempt()]).chain(stream::pending()).boxed()),
         ("stalled", || says(stream::pending())),
@@ -781,7 +781,7 @@ async fn the_limit_of_running_streams_refuses_and_a_slot_is_free_after_an_end() 
             assert_eq!(refused.json().await["code"], "too_many_streams");
             at.send("POST", &format!("/v1/streams/{second}/cancel"), &[], "").await;
         }
-        end_of(at, &second).await;
+        only(&gateway.whole(&second).await, "end");
         at.metric_is("lastword_streams_running", 1).await;
     }
     assert_eq!(at.state(&first).await["status"], "running");
