@@ -25,7 +25,7 @@ use lastword::{
 use tokio::sync::broadcast;
 
 #[path = "common/upstream.rs"]
-#[allow(dead_code, reason = "only its chunks are needed")]
+#[expect(dead_code, reason = "only its chunks are needed")]
 mod upstream;
 
 criterion_group! {
@@ -199,7 +199,7 @@ fn memory() -> Memory {
 /// The first page behind a cursor by chance, the fold of what is before it included.
 fn resume(c: &mut Criterion) {
     const RECORDS: u64 = 100_000;
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let store: Arc<dyn Store> = Arc::new(memory());
     let id = StreamId::new();
     runtime.block_on(async {

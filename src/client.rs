@@ -330,7 +330,10 @@ impl Error {
     fn new(stage: Stage, origin: &str, error: reqwest::Error) -> Self {
         let error = error.without_url();
         let timed_out = error.is_timeout();
-        let cause = root_cause(&error);
+        let cause = match timed_out {
+            true => "the `connect` clock ran out".to_owned(),
+            false => root_cause(&error),
+        };
         let message = match stage {
             Stage::Connect => format!("cannot connect to {origin}: {cause}"),
             Stage::Head => format!("{origin} gave no answer: {cause}"),

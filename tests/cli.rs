@@ -4,11 +4,13 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Write},
-    net::TcpListener,
+    io::{BufRead, BufReader, Read, Write},
+    net::{TcpListener, TcpStream},
     path::Path,
     process::{Child, Command, Output, Stdio},
+    sync::mpsc,
     thread,
+    time::Duration,
 };
 
 /// Runs lastword in an empty environment.
@@ -100,18 +102,31 @@ impl Drop for Serving {
 }
 
 /// An upstream that gives one answer to one request; `http://127.0.0.1:port`, and what it was asked.
-fn upstream(answer: &'static str) -> (String, thread::JoinHandle<String>) {
+fn upstream(answer: &'static str) -> (String, mpsc::Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let asked = thread::spawn(move || {
+    let (tell, asked) = mpsc::channel();
+    thread::spawn(move || {
         let (mut connection, _) = listener.accept().unwrap();
         let head = BufReader::new(&connection).lines().map(Result::unwrap).take_while(|line| !line.is_empty());
         let head = head.collect::<Vec<_>>().join("\n");
         connection.write_all(answer.as_bytes()).unwrap();
-        head
+        tell.send(head).unwrap();
     });
     (url, asked)
 }
+
+/// The response, head and body.
+fn get(address: &str, path: &str) -> String {
+    let mut connection = TcpStream::connect(address).unwrap();
+    write!(connection, "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").unwrap();
+    let mut response = String::new();
+    connection.read_to_string(&mut response).unwrap();
+    response
+}
+
+/// By the time the server listens the upstream was asked, or never will be.
+const DEADLINE: Duration = Duration::from_secs(10);
 
 #[test]
 fn the_first_model_of_an_added_backend_is_the_default() {
@@ -121,10 +136,13 @@ fn the_first_model_of_an_added_backend_is_the_default() {
          {\"object\":\"list\",\"data\":[{\"id\":\"gemma\"},{\"id\":\"other\"}]}",
     );
     let serving = Serving::start(folder.path(), &["--backend", &url]);
-    assert!(asked.join().unwrap().starts_with("GET /v1/models HTTP/1.1\n"));
+    assert!(asked.recv_timeout(DEADLINE).unwrap().starts_with("GET /v1/models HTTP/1.1\n"));
     let said = &serving.1;
     assert!(said.contains(&format!("--backend has no path: taken as {url}/v1\n")), "{said}");
     assert!(said.contains("the default model is upstream/gemma, the first that --backend lists"), "{said}");
+    let listening = said.lines().last().unwrap().strip_prefix("listening on http://").unwrap();
+    let models = get(listening, "/v1/models");
+    assert!(models.contains("upstream/gemma") && models.contains("upstream/other"), "{models}");
 }
 
 #[test]
@@ -132,7 +150,7 @@ fn an_added_backend_without_a_list_is_asked_for_default() {
     let folder = tempfile::tempdir().unwrap();
     let (url, asked) = upstream("HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
     let serving = Serving::start(folder.path(), &["--backend", &url]);
-    asked.join().unwrap();
+    asked.recv_timeout(DEADLINE).unwrap();
     assert!(serving.1.contains("--backend is asked for a model called `default`, since "), "{}", serving.1);
 }
 

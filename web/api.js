@@ -10,7 +10,8 @@ export class Problem extends Error {
   }
 }
 
-const sentence = (text) => (/[.!?…]$/.test(text) ? String(text) : `${text}.`);
+/** With a capital and a full stop. */
+export const sentence = (text) => `${text}`.replace(/^\p{Ll}/u, (c) => c.toUpperCase()).replace(/[^.!?…]$/u, '$&.');
 
 async function call(path, init) {
   let response, body;

@@ -137,7 +137,7 @@ function ended({ status, reason, usage, error }) {
   shown.usage = usage;
   document.body.dataset.status = status;
   say(ENDINGS[status] ?? status);
-  if (error) $('trouble').textContent = `${error.message ?? error.code}${error.retryable ? ' Asking again may help.' : ''}`;
+  if (error) $('trouble').textContent = `${api.sentence(error.message ?? error.code)}${error.retryable ? ' Asking again may help.' : ''}`;
   compare(shown);
 }
 

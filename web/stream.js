@@ -13,6 +13,7 @@ import * as api from './api.js';
 const NAMES = ['start', 'message', 'reasoning', 'tool_call', 'file', 'notice', 'reset', 'denied', 'end'];
 const BACK_AFTER_CUT = 3000;
 const RETRY_FIRST = 1000, RETRY_MOST = 15000;
+const SILENCE = 2.5 * 15000; // the server says something every 15 s
 
 export class Reader {
   cursor = null;  // the id of the newest event that was told
@@ -20,7 +21,7 @@ export class Reader {
   resumes = 0;    // connections after the first
 
   #id; #url; #sees;
-  #source = null; #timer = 0; #failures = 0; #opened = false;
+  #source = null; #timer = 0; #quiet = 0; #failures = 0; #opened = false;
   #seenId = '';   // `lastEventId` as the source last reported it
   #held = [];     // frames whose record is not complete
   #last = null;   // the newest event that was told
@@ -36,9 +37,11 @@ export class Reader {
   open() {
     this.close();
     const url = new URL(this.#url, document.baseURI);
+    url.searchParams.set('heartbeat', 'event');
     if (this.cursor !== null) url.searchParams.set('after', this.cursor);
     const source = this.#source = new EventSource(url);
     this.#seenId = '';
+    this.#heard();
     this.#sees.state(this.#opened ? 'reconnecting' : 'connecting');
     source.onopen = () => this.#live();
     source.onerror = () => {
@@ -47,6 +50,13 @@ export class Reader {
       else this.#sees.state('reconnecting');
     };
     for (const name of NAMES) source.addEventListener(name, (e) => this.#take(name, e));
+    for (const name of ['heartbeat', ...NAMES]) source.addEventListener(name, () => source === this.#source && this.#heard());
+  }
+
+  /** A connection on which nothing comes for long is dead, though nobody said so: the network changed, the machine slept. */
+  #heard() {
+    clearTimeout(this.#quiet);
+    this.#quiet = setTimeout(() => this.open(), SILENCE);
   }
 
   /** Drops the connection as a tunnel would: the server is told nothing. It comes back by itself. */
@@ -58,12 +68,14 @@ export class Reader {
 
   close() {
     clearTimeout(this.#timer);
+    clearTimeout(this.#quiet);
     this.#source?.close();
     this.#source = null;
     this.#held = [];
   }
 
   #live() {
+    this.#heard();
     const again = this.#opened;
     if (again) this.resumes += 1;
     this.#opened = this.#first = true;
@@ -119,6 +131,7 @@ export class Reader {
 
   /** The EventSource gave up. 404 and 410 are final; so is any refusal but overload; a stream that is there goes on. */
   async #refused(source) {
+    clearTimeout(this.#quiet);
     this.#sees.state('reconnecting');
     let problem = null, state = null;
     try { state = await api.state(this.#id); } catch (e) { problem = e; }

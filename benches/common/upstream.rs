@@ -31,7 +31,6 @@ pub(crate) fn ask(prefix: &str, tokens: usize, together: usize, every: Duration)
 }
 
 /// The same in lastword's native protocol.
-#[allow(dead_code, reason = "not every bench asks in it")]
 pub(crate) fn ask_native(tokens: usize, together: usize, every: Duration) -> String {
     let micros = every.as_micros();
     format!(r#"{{"prompt":"hi","model":"up/{tokens}x{together}-{micros}"}}"#)

@@ -5,16 +5,26 @@
 use std::time::Duration;
 
 use axum::{
+    extract::rejection::QueryRejection,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
 
-use crate::{gateway::StartError, protocol::native::BadRequest, route::RouteError, store::StoreError};
+use crate::{
+    gateway::{RouteError, StartError, StoreError},
+    protocol::native::BadRequest,
+};
 
-/// See the module.
+/// What to do about a stream that is not there.
+const NO_STREAM: &str = "GET /v1/streams lists those there are; what is erased is gone";
+
+/// See the module. Boxed, since every handler's `Result` has room for one.
+#[derive(Clone, Debug)]
+pub struct Problem(Box<Details>);
+
 #[derive(Clone, Debug, Serialize)]
-pub struct Problem {
+struct Details {
     r#type: &'static str,
     title: &'static str,
     status: u16,
@@ -32,7 +42,7 @@ impl Problem {
     /// A problem; its title is that of its status.
     #[must_use]
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Details {
             r#type: "about:blank",
             title: status.canonical_reason().unwrap_or("Error"),
             status: status.as_u16(),
@@ -41,27 +51,27 @@ impl Problem {
             field: None,
             remedy: None,
             retry_after: None,
-        }
+        }))
     }
 
     /// Which member, parameter or header is at fault.
     #[must_use]
     pub fn field(mut self, field: impl Into<String>) -> Self {
-        self.field = Some(field.into());
+        self.0.field = Some(field.into());
         self
     }
 
     /// What to do.
     #[must_use]
     pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
-        self.remedy = Some(remedy.into());
+        self.0.remedy = Some(remedy.into());
         self
     }
 
     /// When it is worth trying again.
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
-        self.retry_after = Some(wait);
+        self.0.retry_after = Some(wait);
         self
     }
 
@@ -69,27 +79,37 @@ impl Problem {
     #[must_use]
     pub fn no_stream(id: &str) -> Self {
         let known: String = id.chars().filter(char::is_ascii_graphic).take(64).collect();
-        Self::new(StatusCode::NOT_FOUND, "stream_not_found", format!("there is no stream `{known}`"))
+        Self::new(StatusCode::NOT_FOUND, "stream_not_found", format!("there is no stream `{known}`")).remedy(NO_STREAM)
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let body = serde_json::to_vec(&self).expect("a problem is plain data");
+        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&self.0).expect("a problem is plain data");
         let mut response = (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Some(wait) = self.retry_after {
+        if let Some(wait) = self.0.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, wait.as_secs().max(1).into());
         }
         response
     }
 }
 
+/// A query string that cannot be read.
+impl From<QueryRejection> for Problem {
+    fn from(_: QueryRejection) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_request", "the query string cannot be read")
+            .field("query")
+            .remedy("name each parameter once, and write it percent-encoded")
+    }
+}
+
 impl From<BadRequest> for Problem {
     fn from(bad: BadRequest) -> Self {
-        let problem = Self::new(StatusCode::BAD_REQUEST, "bad_request", bad.detail).remedy(bad.remedy);
-        Self { field: bad.field, ..problem }
+        let mut problem = Self::new(StatusCode::BAD_REQUEST, "bad_request", bad.detail).remedy(bad.remedy);
+        problem.0.field = bad.field;
+        problem
     }
 }
 
@@ -97,10 +117,11 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         let detail = error.to_string();
         match error {
-            StoreError::Unknown(_) => Self::new(StatusCode::NOT_FOUND, "stream_not_found", detail),
+            StoreError::Unknown(_) => Self::new(StatusCode::NOT_FOUND, "stream_not_found", detail).remedy(NO_STREAM),
             StoreError::Expired(_) => Self::new(StatusCode::GONE, "stream_expired", detail)
                 .remedy("ask again; [store] retain says how long answers are kept"),
-            StoreError::Full { .. } => Self::new(StatusCode::INSUFFICIENT_STORAGE, "store_full", detail),
+            StoreError::Full { .. } => Self::new(StatusCode::INSUFFICIENT_STORAGE, "store_full", detail)
+                .remedy("wait until some answers have ended, or raise [store] max_bytes"),
             StoreError::Fenced | StoreError::Position { .. } | StoreError::Closed => {
                 Self::new(StatusCode::CONFLICT, "stream_moved", detail).remedy("try again")
             }
@@ -115,7 +136,12 @@ impl From<StartError> for Problem {
         let detail = error.to_string();
         match error {
             StartError::Route(route) => route.into(),
-            StartError::Unfit(_) => Self::new(StatusCode::BAD_REQUEST, "unfit_prompt", detail).field("backend_options"),
+            StartError::Unfit(_) => {
+                let field = if detail.contains("backend_options") { "backend_options" } else { "messages" };
+                Self::new(StatusCode::BAD_REQUEST, "unfit_prompt", detail)
+                    .field(field)
+                    .remedy("change it, or ask another model")
+            }
             StartError::KeyReused(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail)
                 .field("Idempotency-Key")
                 .remedy("use a new key for a new request, or send the same body again"),

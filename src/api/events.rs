@@ -24,8 +24,7 @@ use super::{
     error::Problem,
 };
 use crate::{
-    gateway::{Attachment, Place},
-    generation::Attached,
+    gateway::{Attached, Attachment, Place},
     id::{Cursor, StreamId},
     protocol::{
         Encode,

@@ -1,16 +1,20 @@
 //! `/v1/streams` and `/v1/models`: the native API, route by route.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, convert::Infallible, sync::Arc};
 
 use axum::{
     Json,
     body::Body,
-    extract::{Path, Query, State, rejection::BytesRejection},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    extract::{
+        FromRequestParts, Path, Query, State,
+        rejection::{BytesRejection, QueryRejection},
+    },
+    http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use serde::Deserialize;
+use futures_util::stream;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -22,12 +26,11 @@ use super::{
     events::{self, Heartbeat},
 };
 use crate::{
-    gateway::{Ask, Started, Stream},
+    gateway::{Ask, Listed, Started, Stream},
     id::{Seen, StreamId},
     prompt::Prompt,
     protocol::native::{self, Answer, Native},
     record::summary::Summary,
-    route::Listed,
 };
 
 /// `POST /v1/streams`: starts an answer. The response is its state, or, if the client takes events, the events themselves.
@@ -44,7 +47,7 @@ pub(super) async fn create(
     let wants_events = accepts_events(&headers);
     let seen = last_event_id(&headers)?;
     if let Some(Seen::Long(id, _)) = seen {
-        return attach(&api, id, seen, Native::long(id), Heartbeat::default(), connection).await;
+        return follow(&api, id, seen, connection).await;
     }
     let idempotency = idempotency_key(&headers)?.map(|key| (key, fingerprint(&headers, &body)));
     if seen.is_some() {
@@ -58,24 +61,20 @@ pub(super) async fn create(
                 .field("Last-Event-ID")
                 .remedy("send the id as it was in the answer to the first POST, or the same Idempotency-Key, or read events_url"));
         };
-        return attach(&api, id, seen, Native::long(id), Heartbeat::default(), connection).await;
+        return follow(&api, id, seen, connection).await;
     }
     let prompt = prompt(&headers, &body)?;
     let started = api.gateway.start(Ask { owner: NOBODY.to_owned(), prompt, idempotency }).await?;
     let id = started.id();
     let mut response = match wants_events {
-        true => attach(&api, id, None, Native::long(id), Heartbeat::default(), connection).await?,
+        true => follow(&api, id, None, connection).await?,
         false => {
             let stream = api.gateway.stream(NOBODY, id).await?;
-            (StatusCode::CREATED, Json(state(stream, None))).into_response()
+            located(id, (StatusCode::CREATED, Json(state(stream, None))).into_response())
         }
     };
-    let headers = response.headers_mut();
-    let location = format!("/v1/streams/{id}");
-    headers.insert(header::LOCATION, HeaderValue::from_str(&location).expect("a path of hex digits"));
-    headers.insert(X_STREAM_ID, HeaderValue::from_str(&id.to_string()).expect("hex digits"));
     if matches!(started, Started::Again(_)) {
-        headers.insert("idempotent-replayed", HeaderValue::from_static("true"));
+        response.headers_mut().insert("idempotent-replayed", HeaderValue::from_static("true"));
     }
     Ok(response)
 }
@@ -84,25 +83,25 @@ pub(super) async fn create(
 pub(super) async fn events(
     State(api): State<Arc<Api>>,
     connection: Connection,
-    Path(id): Path<String>,
-    Query(query): Query<HashMap<String, String>>,
+    Named(id): Named,
+    query: Result<Query<HashMap<String, String>>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let id = stream_id(&id)?;
+    let Query(query) = query?;
     let (seen, heartbeat) = wishes(&headers, &query)?;
     attach(&api, id, seen, Native::short(), heartbeat, connection).await
 }
 
 /// `HEAD /v1/streams/{id}/events`: whether there is something to read. Nobody is attached.
-pub(super) async fn events_head(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<Response, Problem> {
-    let id = stream_id(&id)?;
+pub(super) async fn events_head(State(api): State<Arc<Api>>, Named(id): Named) -> Result<Response, Problem> {
     api.gateway.stream(NOBODY, id).await?;
-    Ok(events::head(StatusCode::OK, id, Body::empty()))
+    // Of unknown length, as the events are: an empty body would be announced with a length.
+    Ok(events::head(StatusCode::OK, id, Body::from_stream(stream::empty::<Result<Bytes, Infallible>>())))
 }
 
 /// `GET /v1/streams/{id}`: the state, with all that was said so far.
-pub(super) async fn show(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<Response, Problem> {
-    full_state(&api, stream_id(&id)?).await
+pub(super) async fn show(State(api): State<Arc<Api>>, Named(id): Named) -> Result<Response, Problem> {
+    full_state(&api, id).await
 }
 
 /// How much of a list to show.
@@ -112,8 +111,19 @@ pub(super) struct Slice {
     before: Option<String>,
 }
 
+/// A page of a list. (Not a JSON value made on the way: that would round the numbers in somebody's metadata.)
+#[derive(Debug, Serialize)]
+struct Listing {
+    streams: Vec<native::State>,
+    next: Option<String>,
+}
+
 /// `GET /v1/streams`: the caller's streams, newest first, without what was said in them.
-pub(super) async fn list(State(api): State<Arc<Api>>, Query(slice): Query<Slice>) -> Result<Response, Problem> {
+pub(super) async fn list(
+    State(api): State<Arc<Api>>,
+    slice: Result<Query<Slice>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let Query(slice) = slice?;
     let bad = |field, detail: String, remedy| {
         Problem::new(StatusCode::BAD_REQUEST, "bad_request", detail).field(field).remedy(remedy)
     };
@@ -133,21 +143,20 @@ pub(super) async fn list(State(api): State<Arc<Api>>, Query(slice): Query<Slice>
     let more = streams.len() > limit;
     streams.truncate(limit);
     let next = streams.last().filter(|_| more).map(|last| format!("/v1/streams?limit={limit}&before={}", last.meta.id));
-    let streams: Vec<_> = streams.into_iter().map(|stream| state(stream, None)).collect();
-    Ok(Json(json!({ "streams": streams, "next": next })).into_response())
+    let streams = streams.into_iter().map(|stream| state(stream, None)).collect();
+    Ok(Json(Listing { streams, next }).into_response())
 }
 
 /// `POST /v1/streams/{id}/cancel`: stops the generation; what was said stands. The response is the state.
-pub(super) async fn cancel(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<Response, Problem> {
-    let id = stream_id(&id)?;
+pub(super) async fn cancel(State(api): State<Arc<Api>>, Named(id): Named) -> Result<Response, Problem> {
     api.gateway.cancel(NOBODY, id).await?;
     full_state(&api, id).await
 }
 
 /// `DELETE /v1/streams/{id}`: cancels it if it runs, then erases it.
-pub(super) async fn remove(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<StatusCode, Problem> {
-    api.gateway.remove(NOBODY, stream_id(&id)?).await?;
-    Ok(StatusCode::NO_CONTENT)
+pub(super) async fn remove(State(api): State<Arc<Api>>, Named(id): Named) -> Result<Response, Problem> {
+    api.gateway.remove(NOBODY, id).await?;
+    Ok(named(id, StatusCode::NO_CONTENT.into_response()))
 }
 
 /// `GET /v1/models`: what can be asked for.
@@ -155,6 +164,12 @@ pub(super) async fn models(State(api): State<Arc<Api>>) -> Response {
     let model = |model: Listed| json!({ "id": model.name, "object": "model", "created": 0, "owned_by": model.backend });
     let data: Vec<_> = api.gateway.router().models().into_iter().map(model).collect();
     Json(json!({ "object": "list", "data": data, "default": api.gateway.router().default_model() })).into_response()
+}
+
+/// The events as the answer to a POST.
+async fn follow(api: &Arc<Api>, id: StreamId, seen: Option<Seen>, connection: Connection) -> Result<Response, Problem> {
+    let events = attach(api, id, seen, Native::long(id), Heartbeat::default(), connection).await?;
+    Ok(located(id, events))
 }
 
 async fn attach(
@@ -180,7 +195,7 @@ async fn full_state(api: &Arc<Api>, id: StreamId) -> Result<Response, Problem> {
         })
         .await?;
     let stream = Stream { summary: Some(known), ..stream };
-    Ok(Json(state(stream, Some(answer))).into_response())
+    Ok(named(id, Json(state(stream, Some(answer))).into_response()))
 }
 
 /// Of a stream whose log was not read, what the store says: of one that runs, little more than that it does.
@@ -190,9 +205,32 @@ fn state(stream: Stream, answer: Option<Answer>) -> native::State {
     native::State::new(meta.id, meta.created_at, begin, known, answer)
 }
 
-/// A path segment that is not an id names no stream.
-fn stream_id(text: &str) -> Result<StreamId, Problem> {
-    text.parse().map_err(|_| Problem::no_stream(text))
+/// The stream that the path names. A segment that is not an id names none.
+pub(super) struct Named(StreamId);
+
+impl<S: Send + Sync> FromRequestParts<S> for Named {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Ok(Path(text)) = Path::<String>::from_request_parts(parts, state).await else {
+            return Err(Problem::no_stream("?"));
+        };
+        text.parse().map(Self).map_err(|_| Problem::no_stream(&text))
+    }
+}
+
+/// The response with the stream's id in its head.
+fn named(id: StreamId, mut response: Response) -> Response {
+    response.headers_mut().insert(X_STREAM_ID, HeaderValue::from_str(&id.to_string()).expect("hex digits"));
+    response
+}
+
+/// The answer to a POST: with the stream's id and its place.
+fn located(id: StreamId, response: Response) -> Response {
+    let mut response = named(id, response);
+    let location = HeaderValue::from_str(&format!("/v1/streams/{id}")).expect("a path of hex digits");
+    response.headers_mut().insert(header::LOCATION, location);
+    response
 }
 
 fn whole(api: &Api, body: Result<Bytes, BytesRejection>) -> Result<Bytes, Problem> {

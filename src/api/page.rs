@@ -1,7 +1,7 @@
 //! The page at `/`: the files of `web/`, built into the binary.
 
 use axum::{
-    extract::Path,
+    extract::{Path, rejection::PathRejection},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -32,8 +32,9 @@ pub(super) async fn index() -> Response {
 }
 
 /// `GET /{name}`: one of the page's files.
-pub(super) async fn asset(Path(name): Path<String>) -> Response {
-    file(&name)
+pub(super) async fn asset(name: Result<Path<String>, PathRejection>) -> Response {
+    // What is not UTF-8 is none of their names.
+    file(name.as_deref().map_or("?", |name| name.as_str()))
 }
 
 fn file(name: &str) -> Response {

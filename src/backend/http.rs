@@ -4,14 +4,16 @@
 //! clock but the client's connect clock. All that an upstream says of an error passes through one door, where it is trimmed and
 //! the configured credentials are taken out of it.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
+mod config;
+
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use async_stream::try_stream;
-use bytesize::ByteSize;
 use futures_util::TryStreamExt;
-use serde::Deserialize;
 use serde_json::{Map, Value};
+use tracing::warn;
 
+pub use self::config::Config;
 use super::{BackendError, BadConfig, Clocks, ErrorKind, Events};
 use crate::{
     client::{self, Client, Response, Secret, Secrets, Stage},
@@ -30,88 +32,7 @@ const LIST_BYTES: usize = 4 << 20;
 /// What is trusted to name a secret: the value of such a header or parameter never reaches a reader.
 const SECRET_NAMES: [&str; 7] = ["auth", "cookie", "credential", "key", "password", "secret", "token"];
 
-/// What the operator may say of an upstream.
-#[derive(Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Config {
-    /// Where its API lies, such as `http://127.0.0.1:8000/v1`.
-    pub base_url: String,
-    /// Its key.
-    #[serde(default)]
-    pub api_key: Option<Secret>,
-    /// A file that holds the key; read when the configuration is.
-    #[serde(default)]
-    pub api_key_file: Option<PathBuf>,
-    /// Sent with each request.
-    #[serde(default)]
-    pub headers: BTreeMap<String, Secret>,
-    /// Added to each URL.
-    #[serde(default)]
-    pub query: BTreeMap<String, Secret>,
-    /// The header that carries the key; without it the kind's own way (`Authorization: Bearer …`).
-    #[serde(default)]
-    pub auth_header: Option<String>,
-    /// Members of the request's body, in place of those lastword would write.
-    #[serde(default)]
-    pub extra_body: Map<String, Value>,
-    /// How long to wait for what.
-    #[serde(default)]
-    pub timeouts: Clocks,
-    /// The most that one line, or the data of one event, of the upstream may have.
-    #[serde(default = "max_line")]
-    pub max_line: ByteSize,
-    /// The models it has, for those who ask what there is; the upstream itself is not asked.
-    #[serde(default)]
-    pub models: Vec<String>,
-}
-
-fn max_line() -> ByteSize {
-    ByteSize::mib(2)
-}
-
-impl Config {
-    /// An upstream of which nothing is known but its URL.
-    #[must_use]
-    pub fn new(base_url: &str) -> Self {
-        Self {
-            base_url: base_url.to_owned(),
-            api_key: None,
-            api_key_file: None,
-            headers: BTreeMap::new(),
-            query: BTreeMap::new(),
-            auth_header: None,
-            extra_body: Map::new(),
-            timeouts: Clocks::default(),
-            max_line: max_line(),
-            models: Vec::new(),
-        }
-    }
-
-    fn key(&self) -> Result<Option<Secret>, BadConfig> {
-        let key = match (&self.api_key, &self.api_key_file) {
-            (Some(_), Some(_)) => {
-                return Err(BadConfig::new("api_key_file", "stands beside `api_key`; remove one of the two"));
-            }
-            (Some(key), None) => key.clone(),
-            (None, Some(path)) => Secret::from_file(path).map_err(|error| {
-                BadConfig::new("api_key_file", format!("cannot be read: {}: {error}", path.display()))
-            })?,
-            (None, None) => return Ok(None),
-        };
-        // An empty key is none, as in `api_key = "${KEY_THAT_IS_NOT_SET}"`.
-        Ok((!key.expose().is_empty()).then_some(key))
-    }
-}
-
-/// Shows neither what the credentials nor what the extra members are.
-impl fmt::Debug for Config {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Config").field("models", &self.models).field("timeouts", &self.timeouts).finish_non_exhaustive()
-    }
-}
-
 /// An upstream that is ready to be asked. Shared by the answers that are under way.
-#[derive(Debug)]
 pub(super) struct Upstream {
     pub(super) name: String,
     pub(super) clocks: Clocks,
@@ -122,6 +43,13 @@ pub(super) struct Upstream {
     client: Client,
     secrets: Secrets,
     max_line: usize,
+}
+
+/// Shows no more than the configuration does.
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upstream").field("name", &self.name).field("client", &self.client).finish_non_exhaustive()
+    }
 }
 
 /// One question.
@@ -302,12 +230,17 @@ impl Upstream {
         error
     }
 
-    /// The one door for errors: nothing secret, nothing endless. Scrubbed first, since half a key is not found any more.
-    fn presentable(&self, mut error: BackendError) -> BackendError {
-        let show = |text: String| trim(&self.secrets.scrub(text));
-        error.message = show(error.message);
-        error.r#type = error.r#type.map(show);
-        error
+    /// The one door for errors: nothing secret, nothing endless.
+    fn presentable(&self, error: BackendError) -> BackendError {
+        if matches!(error.kind, ErrorKind::Unreachable | ErrorKind::Truncated) {
+            // The client's own words: no prompt and no answer is in them.
+            warn!(backend = self.name, %error, "upstream");
+        }
+        // Readers know the backend by its name; where it stands is the operator's. Scrubbed first, since half a key is not
+        // found any more.
+        let (origin, name) = (self.client.origin(), format!("`{}`", self.name));
+        let show = |text| trim(&self.secrets.scrub(text).replace(&origin, &name));
+        BackendError { message: show(error.message), r#type: error.r#type.map(show), ..error }
     }
 }
 
@@ -436,7 +369,7 @@ mod tests {
         .expect("well-formed");
         assert!(!format!("{config:?}").contains("secret"));
         let upstream = Upstream::new("up", config, &["stream"]).expect("an upstream");
-        assert!(!format!("{upstream:?}").contains("secret"), "{upstream:?}");
+        assert!(!format!("{upstream:?}").contains("secret"));
         assert_eq!((upstream.clocks.first, upstream.max_line), (Duration::from_secs(30), 4 << 20));
         let error = BackendError::new(ErrorKind::Failed, "sk-secret in search by other-secret");
         assert_eq!(upstream.presentable(error).message, "*** in search by ***");

@@ -60,7 +60,8 @@ impl Mock {
                 .ok_or_else(|| unfit("the model `echo` needs a user message to say back".into()))?,
             other => {
                 let near = nearest(other, MODELS).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
-                return Err(unfit(format!("`{}` has the models `words` and `echo`, not `{other}`{near}", self.name)));
+                let message = format!("`{}` has the models `words` and `echo`, not `{other}`{near}", self.name);
+                return Err(BackendError::new(ErrorKind::UnknownModel, message));
             }
         };
         Ok(Scene {
@@ -379,7 +380,7 @@ mod tests {
     fn what_is_unfit_is_known_before_a_stream_exists() {
         let mock = mock();
         let unfit = |prompt: &Prompt, model: &str| mock.check(prompt, model).expect_err("unfit").message;
-        assert!(unfit(&prompt("null"), "word").contains("did you mean `words`?"));
+        assert!(unfit(&prompt("{}"), "word").contains("did you mean `words`?"));
         assert!(unfit(&prompt(r#"{"dealy":"1s"}"#), "words").contains("did you mean `delay`?"));
         assert!(unfit(&Prompt::default(), "echo").contains("user message"));
         assert_eq!(play(&Prompt::default(), "echo").1.map(|error| error.kind), Some(ErrorKind::Unfit));

@@ -36,7 +36,7 @@ pub trait Backend: Send + Sync + 'static {
     /// Whether the prompt can be put to this backend at all, so that it can be refused before a stream exists.
     ///
     /// # Errors
-    /// [`ErrorKind::Unfit`], with the remedy. [`Backend::generate`] gives the same error to whoever did not ask.
+    /// [`ErrorKind::Unfit`] or [`ErrorKind::UnknownModel`], with the remedy. [`Backend::generate`] gives the same error to whoever did not ask.
     fn check(&self, _prompt: &Prompt, _model: &str) -> Result<(), BackendError> {
         Ok(())
     }
@@ -120,6 +120,8 @@ pub enum ErrorKind {
     Timeout,
     /// The prompt cannot be put to this backend.
     Unfit,
+    /// The backend knows all its models, and this is none of them.
+    UnknownModel,
 }
 
 impl ErrorKind {
@@ -134,6 +136,7 @@ impl ErrorKind {
             Self::Malformed => "upstream_malformed",
             Self::Timeout => "upstream_timeout",
             Self::Unfit => "unfit_prompt",
+            Self::UnknownModel => "unknown_model",
         }
     }
 }
@@ -152,7 +155,7 @@ impl BackendError {
             return word;
         }
         match self.kind {
-            ErrorKind::Unfit => false,
+            ErrorKind::Unfit | ErrorKind::UnknownModel => false,
             ErrorKind::Refused | ErrorKind::Failed => {
                 self.status.is_none_or(|status| matches!(status, 408 | 409 | 429 | 500..))
             }

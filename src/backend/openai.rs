@@ -29,7 +29,7 @@ impl OpenAi {
     /// When the section cannot be meant: the error names the key and the remedy.
     pub fn new(name: &str, config: Config) -> Result<Self, BadConfig> {
         let mut upstream = Upstream::new(name, config, &chat::RESERVED)?;
-        upstream.not_found = hint(upstream.client().base_path(), &upstream.client().origin());
+        upstream.not_found = hint(upstream.client().base_path());
         let dialect = match upstream.client().origin().as_str() {
             "https://api.openai.com" => Dialect::OpenAi,
             azure if azure.ends_with(".openai.azure.com") => Dialect::OpenAi,
@@ -99,12 +99,12 @@ impl Backend for OpenAi {
 }
 
 /// What may be wrong after a 404: most servers have their API below a version, and it is easily left out.
-fn hint(base_path: &str, origin: &str) -> Option<String> {
+fn hint(base_path: &str) -> Option<String> {
     let version =
         |segment: &str| segment.strip_prefix('v').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
     let path = base_path.trim_end_matches('/');
     if path.split('/').any(version) {
         return None;
     }
-    Some(format!("base_url has no version in it: is it {origin}{path}/v1?"))
+    Some(format!("base_url has no version in it: should it end with {path}/v1?"))
 }

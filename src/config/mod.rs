@@ -3,8 +3,8 @@
 //! Each part of lastword owns its section and its defaults; here they meet. An error names the place (`lastword.toml:12`, a
 //! variable, a flag), the key and what was probably meant. Nothing here reads the process: the environment comes as a map.
 //!
-//! The way of a configuration: [`document`] reads the file, [`environment`] lays the built-in backends, the flags and the
-//! overrides over it and fills in `${VARIABLES}`, serde makes it a [`Config`], [`check`] looks at what spans several keys.
+//! The way of a configuration: `document` reads the file, `environment` lays the built-in backends, the flags and the
+//! overrides over it and fills in `${VARIABLES}`, serde makes it a [`Config`], `check` looks at what spans several keys.
 
 mod check;
 mod document;

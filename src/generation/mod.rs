@@ -214,6 +214,8 @@ impl Generation {
             if let Some(stop) = stop {
                 return stop;
             }
+            // A backend that is always ready must not keep the thread to itself.
+            tokio::task::consume_budget().await;
         }
     }
 
@@ -225,7 +227,10 @@ impl Generation {
             Ok(None) => return Some(Stop::Done),
             Err(stop) => return Some(stop),
         };
-        debug_assert!(!matches!(event, Event::End(_) | Event::Begin(_)), "the supervisor's own records");
+        if matches!(event, Event::Begin(_) | Event::End(_)) {
+            let message = "the backend gave a record that only lastword itself writes";
+            return Some(Stop::Backend(BackendError::new(ErrorKind::Malformed, message)));
+        }
         clock.heard(&event);
         let first = self.writer.push(&event);
         if first {
@@ -241,15 +246,18 @@ impl Generation {
         }
         let end = stop.end(self.writer.summary());
         let (id, status, code) = (self.live.id, end.status, end.error.as_ref().map(|e| e.code.clone()));
-        match self.writer.end(end).await {
-            Ok(()) => info!(%id, ?status, code = code.as_deref(), "stream ended"),
-            // Somebody else writes this log, or it was erased: there is nothing left for us to say.
+        let written = self.writer.end(end).await;
+        let summary = self.writer.summary();
+        match written {
+            Ok(()) => {
+                info!(%id, ?status, code = code.as_deref(), "stream ended");
+                let backend = summary.attempts.last().map_or(&self.begin.backend, |attempt| &attempt.backend);
+                let (protocol, backend) = (self.begin.protocol.clone(), backend.clone());
+                self.metrics.ended(&Ended { status, reason: summary.reason, protocol, backend });
+            }
+            // Somebody else writes this log, or it was erased: its end is not ours to write, nor to count.
             Err(error) => error!(%id, %error, "stream given up"),
         }
-        let summary = self.writer.summary();
-        let backend = summary.attempts.last().map_or(&self.begin.backend, |attempt| &attempt.backend);
-        let (protocol, backend) = (self.begin.protocol.clone(), backend.clone());
-        self.metrics.ended(&Ended { status, reason: summary.reason, protocol, backend });
         if let Some(usage) = &summary.usage {
             self.metrics.used(usage);
             let spoken = summary.first_token_ms.map(|first| summary.total_ms.saturating_sub(first));

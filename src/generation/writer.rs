@@ -37,6 +37,8 @@ pub struct Writer {
     offset: Duration,
     packer: Packer,
     bytes: u64,
+    /// There was content; and some of it is in the store.
+    heard: bool,
     said: bool,
     summary: Summary,
 }
@@ -55,7 +57,8 @@ impl Writer {
         let offset = Duration::from_millis(summary.total_ms.into());
         let said = summary.first_token_ms.is_some();
         let packer = Packer::default();
-        Self { live, store, metrics, lease, budget, began: Instant::now(), offset, packer, bytes: 0, said, summary }
+        let (began, bytes, heard) = (Instant::now(), 0, said);
+        Self { live, store, metrics, lease, budget, began, offset, packer, bytes, heard, said, summary }
     }
 
     /// Since the stream began.
@@ -82,8 +85,8 @@ impl Writer {
         let Some(head) = self.packer.push(|out| record::write(out, ms, event)) else { return false };
         let cursor = self.lease.next.plus(self.packer.len()).before();
         self.summary.take(cursor, ms, event);
-        let first = !self.said && head.is_content();
-        self.said |= first;
+        let first = !self.heard && head.is_content();
+        self.heard |= first;
         first
     }
 
@@ -110,6 +113,7 @@ impl Writer {
         }
         let batch = self.packer.take();
         self.append(batch.clone(), None).await?;
+        self.said = self.heard;
         self.publish(batch, false);
         Ok(())
     }
@@ -125,31 +129,38 @@ impl Writer {
         self.packer.take(); // what the store refused was never shown
         self.push(&Event::End(end));
         let batch = self.packer.take();
-        let last = || Last { summary: self.stored_summary(), release: !self.said };
-        let mut refused = match self.append(batch.clone(), Some(last())).await {
-            Ok(()) => {
-                self.publish(batch, true);
-                return Ok(());
-            }
-            Err(error) => error,
-        };
         let mut wait = Duration::from_millis(100);
         let mut shown = false;
-        while matches!(refused, StoreError::Full { .. } | StoreError::Unavailable(_)) {
-            if !shown {
-                warn!(id = %self.live.id, error = %refused, "the end of a stream could not be stored, trying on");
-                self.live.tail.publish(batch.clone().at(self.lease.next), true);
-                shown = true;
-            }
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(Duration::from_secs(5));
-            match self.append(batch.clone(), Some(last())).await {
-                Ok(()) => return Ok(()),
-                Err(error) => refused = error,
+        loop {
+            let last = Last { summary: self.stored_summary(), release: !self.said };
+            match self.append(batch.clone(), Some(last)).await {
+                Ok(()) => {
+                    self.publish(batch, true);
+                    return Ok(());
+                }
+                // The store said no and had done it all the same: this is our end,
+                Err(StoreError::Closed) if shown => return Ok(()),
+                // or our last batch, which readers now find in the store.
+                Err(StoreError::Position { next, .. }) if next > self.lease.next => {
+                    self.live.tail.retract(self.lease.next.before());
+                    (self.lease.next, self.summary.cursor) = (next, next);
+                    (self.said, shown) = (self.heard, false);
+                }
+                Err(error @ (StoreError::Full { .. } | StoreError::Unavailable(_))) => {
+                    if !shown {
+                        warn!(id = %self.live.id, %error, "the end of a stream could not be stored, trying on");
+                        self.live.tail.publish(batch.clone().at(self.lease.next), true);
+                        shown = true;
+                    }
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(Duration::from_secs(5));
+                }
+                Err(error) => {
+                    self.live.tail.abandon();
+                    return Err(error);
+                }
             }
         }
-        self.live.tail.abandon();
-        Err(refused)
     }
 
     async fn append(&self, batch: Batch, last: Option<Last>) -> Result<(), StoreError> {

@@ -267,7 +267,13 @@ mod tests {
     #[test]
     fn a_packer_cuts_its_slab_into_batches_and_forgets_what_was_not_written() {
         let mut packer = Packer::default();
-        packer.push(|out| Some(out.extend_from_slice(b"1")));
+        let write = |packer: &mut Packer, record: &[u8]| {
+            packer.push(|out| {
+                out.extend_from_slice(record);
+                Some(())
+            })
+        };
+        write(&mut packer, b"1");
         assert_eq!(
             packer.push(|out| -> Option<()> {
                 out.extend_from_slice(b"half");
@@ -276,7 +282,7 @@ mod tests {
             None
         );
         assert_eq!(packer.take().at(Cursor(1)), numbers(1, 1));
-        packer.push(|out| Some(out.extend_from_slice(b"2")));
+        write(&mut packer, b"2");
         assert_eq!(packer.take().at(Cursor(2)), numbers(2, 2));
         assert!(packer.is_empty() && packer.take().is_empty());
     }

@@ -9,14 +9,17 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use bytesize::ByteSize;
 use futures_util::{StreamExt, stream::BoxStream};
-use tokio::sync::{broadcast, watch};
+use tokio::{
+    sync::{broadcast, watch},
+    time::Instant,
+};
 
 use super::{
     Batch, Chunk, Claim, ClaimKey, ClaimKind, Created, LEASE, Last, Lease, Meta, NewStream, Page, Signal, Store,
@@ -99,17 +102,22 @@ impl Memory {
         }
     }
 
-    /// Makes room for `more` bytes, at the cost of the oldest finished logs.
+    /// Takes `more` bytes, if need be at the cost of the oldest finished logs.
     fn reserve(&self, more: u64) -> Result<(), StoreError> {
         if self.used.load(Ordering::Relaxed) + more > self.max_bytes {
-            let mut table = lock(&self.table);
-            while self.used.load(Ordering::Relaxed) + more > self.max_bytes {
-                let Some((_, id)) = table.finished.pop_front() else {
-                    let used = ByteSize(self.used.load(Ordering::Relaxed));
-                    return Err(StoreError::Full { used, max: ByteSize(self.max_bytes) });
-                };
-                self.bury(&mut table, id);
-            }
+            return self.make_room(&mut lock(&self.table), more);
+        }
+        self.used.fetch_add(more, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn make_room(&self, table: &mut Table, more: u64) -> Result<(), StoreError> {
+        while self.used.load(Ordering::Relaxed) + more > self.max_bytes {
+            let Some((_, id)) = table.finished.pop_front() else {
+                let used = ByteSize(self.used.load(Ordering::Relaxed));
+                return Err(StoreError::Full { used, max: ByteSize(self.max_bytes) });
+            };
+            self.bury(table, id);
         }
         self.used.fetch_add(more, Ordering::Relaxed);
         Ok(())
@@ -149,13 +157,13 @@ impl Memory {
 impl Store for Memory {
     async fn create(&self, new: NewStream) -> Result<Created, StoreError> {
         let bytes = (new.about.len() + new.prompt.len()) as u64 + OVERHEAD;
-        self.reserve(bytes)?;
         let mut table = lock(&self.table);
         let exclusive = |claim: &&Claim| claim.key.kind == ClaimKind::Idempotency;
         if let Some(id) = new.claims.iter().filter(exclusive).find_map(|claim| table.claims.get(&claim.key)) {
-            self.used.fetch_sub(bytes, Ordering::Relaxed);
             return Ok(Created::Held(*id));
         }
+        // Only now: a repeated request must not cost anybody a log, least of all the one it asks for.
+        self.make_room(&mut table, bytes)?;
         for claim in &new.claims {
             table.claims.insert(claim.key.clone(), new.id);
         }
@@ -180,13 +188,15 @@ impl Store for Memory {
         last: Option<Last>,
     ) -> Result<(), StoreError> {
         let log = self.log(id)?;
-        let end = at.plus(batch.len()).before();
+        let len = batch.len();
         let size = (batch.size() + last.as_ref().map_or(0, |last| last.summary.len())) as u64;
         // A last batch is a few hundred bytes and must not fail for want of them.
         match last {
             Some(_) => _ = self.used.fetch_add(size, Ordering::Relaxed),
             None => self.reserve(size)?,
         }
+        // Held over the end, so that who sees that a log is closed finds its claims freed.
+        let mut table = last.is_some().then(|| lock(&self.table));
         let refused = {
             let mut body = lock(&log.body);
             let refused = body.refuses(at, epoch);
@@ -199,17 +209,19 @@ impl Store for Memory {
             self.used.fetch_sub(size, Ordering::Relaxed);
             return Err(error);
         }
-        if let Some(last) = &last {
-            let mut table = lock(&self.table);
-            release(&mut table, &log, |kind| kind == ClaimKind::Chat || last.release);
+        if let (Some(last), Some(table)) = (&last, &mut table) {
+            release(table, &log, |kind| kind == ClaimKind::Chat || last.release);
             if table.open.remove(&id) {
                 table.finished.push_back((Instant::now(), id));
             }
         }
+        drop(table);
+        let end = at.plus(len).before();
         // A wake-up walks through eight lists, and here there is hardly ever anybody in them: readers follow the tail. Who comes
         // while this holds the lock sees the new head when it looks.
         log.head.send_if_modified(|head| {
-            *head = (end, last.is_some());
+            // Never opens again what an erasure has closed meanwhile.
+            *head = (end, head.1 || last.is_some());
             log.head.receiver_count() > 0
         });
         Ok(())

@@ -59,14 +59,15 @@ impl Reader {
             };
             let head = *wake.borrow_and_update();
             if head.last > self.after {
-                if !tail.read(self.after, max, &mut self.page) {
+                if tail.read(self.after, max, &mut self.page) {
+                    self.page.closed = head.closed && self.page.last() == Some(head.last);
+                } else {
                     self.page = self.store.read(self.id, self.after, max, None).await?;
                     if self.page.chunks.is_empty() {
                         let (id, after) = (self.id, self.after);
                         return Err(StoreError::Unavailable(format!("stream {id}: records after {after} are missing")));
                     }
                 }
-                self.page.closed = head.closed && self.page.last() == Some(head.last);
             } else if head.closed {
                 self.ended = true;
                 return Ok(None);

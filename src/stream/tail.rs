@@ -67,6 +67,13 @@ impl Tail {
         self.head.send_replace(Head { last, closed, lost: false });
     }
 
+    /// Takes back what was shown beyond `last`, for the store has something else there. What readers want of it they find in the
+    /// store, until more is published.
+    pub fn retract(&self, last: Cursor) {
+        self.head.send_replace(Head { last, ..Head::default() });
+        *self.window() = Window::default();
+    }
+
     /// Sends the readers to the store: this log has another writer now, or none, or was erased.
     pub fn abandon(&self) {
         self.head.send_modify(|head| head.lost = !head.closed);

@@ -1,4 +1,12 @@
 //! A whole lastword, seen from its clients' side. One program, so that it is linked once.
 
+mod api;
+mod claims;
 mod common;
+mod crowd;
+mod drain;
+mod ending;
+mod proxy;
+mod resume;
+mod slow;
 mod smoke;

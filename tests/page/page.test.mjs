@@ -1,6 +1,7 @@
-// The page in a real browser against a running gateway with its mock backend.
+// The page in a real browser against a real lastword with its mock backend.
 //
-//   LASTWORD_URL=http://127.0.0.1:8080 npm test        CHROMIUM=/path/to/chromium, default /usr/bin/chromium
+//   npm test        LASTWORD_BIN=/path/to/lastword, default ../../target/debug/lastword
+//                   CHROMIUM=/path/to/chromium, default /usr/bin/chromium
 //
 // What the mock says and how fast is typed into the page's own field. Nothing sleeps: every wait is for a condition.
 
@@ -8,22 +9,25 @@ import assert from 'node:assert/strict';
 import net from 'node:net';
 import { after, before, test } from 'node:test';
 import { chromium } from 'playwright-core';
-
-const BASE = process.env.LASTWORD_URL;
-if (!BASE) throw new Error('LASTWORD_URL is not set: start a gateway and name it, e.g. LASTWORD_URL=http://127.0.0.1:8080');
+import { startGateway } from './gateway.mjs';
 
 const DESKTOP = { width: 1280, height: 800 };
 const LONG = Array.from({ length: 300 }, (_, i) => `word${i}${i % 40 === 39 ? '.\n\nNext: naïve 🦀' : ''}`).join(' ');
 
-let browser;
+let gateway, browser, BASE;
 before(async () => {
+  gateway = await startGateway();
+  BASE = gateway.url;
   browser = await chromium.launch({
     executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
     args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
       '--disable-component-update', '--disable-sync'],
   });
 });
-after(() => browser?.close());
+after(async () => {
+  await browser?.close();
+  await gateway?.stop();
+});
 
 /** A test in its own browser profile. It fails if the page wrote an error to the console, unless `errors` expects it. */
 function claim(name, run, { viewport = DESKTOP, errors = null } = {}) {
@@ -92,11 +96,12 @@ async function brokenWay(t) {
   });
   await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
   const breakAll = () => sockets.forEach((socket) => socket.destroy());
+  const silence = () => sockets.forEach((socket) => socket.unpipe().pause());
   t.after(() => {
     server.close();
     breakAll();
   });
-  return { url: `http://127.0.0.1:${server.address().port}/`, breakAll };
+  return { url: `http://127.0.0.1:${server.address().port}/`, breakAll, silence };
 }
 
 claim('a_prompt_is_answered_word_by_word_each_with_its_id', async ({ open }) => {
@@ -169,6 +174,22 @@ claim('a_connection_that_breaks_is_resumed_by_the_browser', async ({ t, open }) 
   assert.deepEqual([await fact(page, 'resumes'), await fact(page, 'repeats')], [1, 0]);
 }, { errors: /net::ERR_/ });
 
+claim('a_connection_that_is_dead_without_a_word_is_noticed_and_resumed', async ({ t, open }) => {
+  const way = await brokenWay(t);
+  const page = await open(way.url);
+  await page.clock.install();
+  await ask(page, { text: LONG, delay: '10ms' });
+  await pieces(page, 20);
+  way.silence();
+  // The browser's idle connections are as dead as the one in use, and it may try them first.
+  const back = () => page.waitForFunction(() => ['live', 'ended'].includes(document.body.dataset.state), null, { timeout: 2000 });
+  do await page.clock.fastForward(40_000);
+  while (await back().then(() => false, () => true));
+  await ended(page);
+  assert.equal(await text(page), (await recorded(page)).text);
+  assert.deepEqual([await fact(page, 'resumes'), await fact(page, 'repeats')], [1, 0]);
+});
+
 claim('a_reload_in_mid_answer_goes_on', async ({ open }) => {
   const page = await open();
   await ask(page, { text: LONG, delay: '20ms' });
@@ -197,7 +218,7 @@ claim('two_tabs_see_the_same', async ({ open }) => {
 claim('a_long_answer_keeps_the_wire_panel_short', async ({ open }) => {
   const page = await open();
   const long = Array.from({ length: 3000 }, (_, i) => `w${i}`).join(' ');
-  await ask(page, { text: long, delay: '1ms' });
+  await ask(page, { text: long, delay: '0ms' });
   await ended(page);
   assert.equal(await text(page), (await recorded(page)).text);
   assert.ok((await page.locator('#wire li').count()) <= 200);

@@ -1,7 +1,7 @@
 // The rules of the page's reader, on a scripted EventSource: no browser and no gateway. `node --test` runs it.
 
 import assert from 'node:assert/strict';
-import { beforeEach, test } from 'node:test';
+import { afterEach, beforeEach, test } from 'node:test';
 
 /** Does what a browser does with ids: an event without one shows the id before it, also over a reconnect. */
 class ScriptedSource extends EventTarget {
@@ -70,17 +70,24 @@ beforeEach(() => {
   });
   reader.open();
 });
+afterEach(() => reader.close());
+
+/** A reader whose timers are the test's. */
+function timed(t) {
+  reader.close();
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  reader.open();
+}
 
 test('the_first_connection_has_no_cursor_and_a_cut_one_comes_back_after_the_last_id', () => {
-  assert.equal(source().url, 'http://gateway.test/v1/streams/s1/events');
+  assert.equal(source().url, 'http://gateway.test/v1/streams/s1/events?heartbeat=event');
   source().open().say('start', { id: 's1' }, 0).text(4, 'a').text(5, 'b');
   reader.cut();
   reader.open();
-  assert.equal(source().url, 'http://gateway.test/v1/streams/s1/events?after=5');
+  assert.equal(source().url, 'http://gateway.test/v1/streams/s1/events?heartbeat=event&after=5');
   source().open().text(6, 'c');
   assert.equal(text(), 'abc');
   assert.deepEqual([reader.resumes, reader.repeats, reader.cursor], [1, 0, 6]);
-  reader.close();
 });
 
 test('an_event_that_comes_again_is_counted_and_not_told_twice', () => {
@@ -143,6 +150,7 @@ test('a_denied_reader_stops_and_says_why', () => {
 for (const [status, state] of [[404, 'gone'], [410, 'gone'], [403, 'refused']]) {
   test(`a_source_that_gives_up_on_a_${status}_is_${state}`, async (t) => {
     t.mock.method(globalThis, 'fetch', async () => Response.json({ title: 'No', status }, { status }));
+    reader.close();
     const told = new Promise((resolve) => {
       reader = new Reader('s1', 'e', { state: (name, detail) => name === state && resolve(detail) });
     });
@@ -153,10 +161,10 @@ for (const [status, state] of [[404, 'gone'], [410, 'gone'], [403, 'refused']]) 
 }
 
 test('a_source_that_gives_up_on_an_overload_comes_back_from_the_cursor', async (t) => {
-  t.mock.timers.enable({ apis: ['setTimeout'] });
+  timed(t);
   t.mock.method(globalThis, 'fetch', async () => Response.json({ status: 'running', cursor: 9 }));
   source().open().text(4, 'a').refuse();
-  while (ScriptedSource.all.length < 2) {
+  while (ScriptedSource.all.length < 3) {
     await new Promise(setImmediate);
     t.mock.timers.tick(1000);
   }
@@ -168,4 +176,61 @@ test('a_source_that_gives_up_at_the_very_end_has_ended', async (t) => {
   source().open().text(4, 'a').refuse();
   while (states.at(-1)[0] === 'reconnecting') await new Promise(setImmediate);
   assert.equal(states.at(-1)[0], 'ended');
+});
+
+test('a_connection_on_which_nothing_comes_is_given_up_and_resumed_from_the_cursor', (t) => {
+  timed(t);
+  const dead = source().open().text(4, 'a');
+  t.mock.timers.tick(37_499);
+  assert.equal(source(), dead);
+  t.mock.timers.tick(1);
+  assert.notEqual(source(), dead);
+  assert.equal(dead.readyState, 2);
+  assert.match(source().url, /after=4$/);
+  source().open().text(5, 'b');
+  assert.equal(text(), 'ab');
+});
+
+test('an_attempt_to_connect_that_hangs_is_given_up', (t) => {
+  timed(t);
+  const hanging = source();
+  t.mock.timers.tick(37_500);
+  assert.notEqual(source(), hanging);
+});
+
+test('heartbeats_keep_a_silent_connection_and_are_told_to_nobody', (t) => {
+  timed(t);
+  const silent = source().open().text(4, 'a');
+  for (let i = 0; i < 10; i += 1) {
+    t.mock.timers.tick(18_000);
+    silent.say('heartbeat', {});
+  }
+  silent.text(5, 'b');
+  assert.equal(source(), silent);
+  assert.deepEqual(heard.map((e) => e.id), [4, 5]);
+  assert.equal(reader.repeats, 0);
+});
+
+for (const [what, end] of [
+  ['ended', () => source().say('end', { status: 'completed' }, 5)],
+  ['denied', () => source().say('denied', {})],
+]) {
+  test(`a_reader_that_was_${what}_does_not_come_back`, (t) => {
+    timed(t);
+    source().open().text(4, 'a');
+    end();
+    const last = source();
+    t.mock.timers.tick(1_000_000);
+    assert.equal(source(), last);
+  });
+}
+
+test('a_reader_whose_stream_is_gone_does_not_come_back', async (t) => {
+  t.mock.method(globalThis, 'fetch', async () => Response.json({ title: 'No', status: 404 }, { status: 404 }));
+  timed(t);
+  source().open().refuse();
+  while (states.at(-1)[0] !== 'gone') await new Promise(setImmediate);
+  const last = source();
+  t.mock.timers.tick(1_000_000);
+  assert.equal(source(), last);
 });

@@ -113,6 +113,9 @@ impl fmt::Debug for Config {
 impl Config {
     /// Reads a request's options; what is wrong with them is said for the client.
     pub(super) fn of_request(options: &Json) -> Result<Self, String> {
+        if !options.get().trim_start().starts_with('{') {
+            return Err("backend_options must be an object".to_owned()); // serde would take a list, by position
+        }
         let config: Self = serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(options.get()))
             .map_err(|error| explain(&error.path().to_string(), &error.inner().to_string()))?;
         if config.timeouts.is_some() {
@@ -225,7 +228,7 @@ mod tests {
             (r#"{"fault":{"kind":"stall","message":"m"}}"#, "backend_options.fault.message", "remove"),
             (r#"{"repeat":0}"#, "backend_options.repeat", "1 or more"),
             (r#"{"timeouts":{"first":"1s"}}"#, "backend_options.timeouts", "remove"),
-            ("[]", "backend_options", "invalid"),
+            ("[]", "backend_options", "object"),
         ] {
             let message = bad(options);
             assert!(message.contains(field) && message.contains(remedy), "{options}: {message}");

@@ -70,6 +70,10 @@ pub fn on_text(body: &[u8]) -> Result<Prompt, BadRequest> {
 /// # Errors
 /// When it is not JSON, has members that do not exist, or values that make no sense. The first mistake is named.
 pub fn parse(body: &[u8]) -> Result<Prompt, BadRequest> {
+    // serde would take a list for the members in their order.
+    if body.trim_ascii_start().first() == Some(&b'[') {
+        return Err(syntax("it is a list, not an object"));
+    }
     let json = &mut serde_json::Deserializer::from_slice(body);
     let create: Create = serde_path_to_error::deserialize(&mut *json).map_err(explain)?;
     json.end().map_err(|_| syntax("there is something behind the JSON object"))?;
@@ -144,7 +148,7 @@ fn said(prompt: &str) -> Result<(), BadRequest> {
 
 fn syntax(what: &str) -> BadRequest {
     let remedy = r#"send {"prompt":"…"}, or plain text with `content-type: text/plain`"#.to_owned();
-    BadRequest { field: None, detail: format!("the body is not JSON: {what}"), remedy }
+    BadRequest { field: None, detail: format!("the body is not a JSON object: {what}"), remedy }
 }
 
 /// Says a parser's error in terms of the request.

@@ -96,6 +96,25 @@ pub(crate) async fn raw(address: SocketAddr, bytes: &[u8], head_only: bool) -> i
     Ok(Response { status, headers, body: Body { stream, buffer, framing } })
 }
 
+/// Sends these bytes, and reads all that comes until the other side closes.
+pub(crate) async fn exchange(address: SocketAddr, bytes: &[u8]) -> io::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(bytes).await?;
+    let mut all = Vec::new();
+    stream.read_to_end(&mut all).await?;
+    Ok(all)
+}
+
+/// Sends these bytes and nothing more: the status of the answer, or nothing if the connection was closed without one.
+pub(crate) async fn status_of(address: SocketAddr, bytes: &[u8]) -> Option<u16> {
+    let mut stream = TcpStream::connect(address).await.ok()?;
+    let _ = stream.write_all(bytes).await;
+    let _ = stream.shutdown().await;
+    let mut head = Vec::new();
+    while head.len() < 12 && stream.read_buf(&mut head).await.is_ok_and(|n| n > 0) {}
+    String::from_utf8_lossy(&head).split(' ').nth(1)?.get(..3)?.parse().ok()
+}
+
 impl Response {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())

@@ -1,16 +1,24 @@
 //! What the tests share: a gateway on a free port that is gone when the test is, a client that sees every byte and how a body
 //! ended, and the two kinds of event-stream readers there are in the world.
 
+mod at;
 pub(crate) mod http;
+pub(crate) mod process;
 pub(crate) mod sse;
 
 use std::{net::SocketAddr, time::Duration};
 
 use lastword::{config::Config, server::Server};
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::{
+    io::{AsyncBufRead, AsyncBufReadExt},
+    time::timeout,
+};
 
-pub(crate) use self::http::{Body, Ending, Response, request};
+pub(crate) use self::{
+    at::At,
+    http::{Body, Ending, Response, request},
+};
 
 /// Far longer than anything here takes; what hangs fails.
 pub(crate) const LONG: Duration = Duration::from_secs(20);
@@ -18,6 +26,20 @@ pub(crate) const LONG: Duration = Duration::from_secs(20);
 /// Waits, but not for ever.
 pub(crate) async fn soon<F: Future>(what: F) -> F::Output {
     timeout(LONG, what).await.expect("this should have happened long ago")
+}
+
+/// The first line of a log that has this in it; if the log ends before, all that it said.
+pub(crate) async fn read_until(log: &mut (impl AsyncBufRead + Unpin), words: &str) -> Result<String, String> {
+    let mut said = String::new();
+    loop {
+        let before = said.len();
+        if soon(log.read_line(&mut said)).await.expect("a log of text") == 0 {
+            return Err(said);
+        }
+        if said[before..].contains(words) {
+            return Ok(said[before..].to_owned());
+        }
+    }
 }
 
 /// A running lastword. Dropping it ends it.
@@ -40,6 +62,11 @@ impl TestGateway {
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.server.address()
+    }
+
+    /// Its address, to be asked from many tasks.
+    pub(crate) fn at(&self) -> At {
+        At(self.address())
     }
 
     pub(crate) fn server(&self) -> &Server {

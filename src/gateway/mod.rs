@@ -2,6 +2,9 @@
 //!
 //! Knows which streams run in this process; everything else it asks the store. Knows no HTTP and no wire language.
 
+mod attach;
+mod tend;
+
 use std::{
     collections::HashMap,
     panic::AssertUnwindSafe,
@@ -12,24 +15,33 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+pub use attach::{Attachment, Place, Reset, ResetReason};
 use bytes::Bytes;
 use bytesize::ByteSize;
-use futures_util::{FutureExt, StreamExt};
-use serde::{Deserialize, Serialize};
+use futures_util::FutureExt;
+use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use crate::{
+    backend::ErrorKind,
     event::Begin,
-    generation::{Attached, Budget, Generation, Live, Stop, Writer},
-    id::{Cursor, NodeId, Seen, StreamId},
+    generation::{Budget, Generation, Live, Stop, Writer},
+    id::{Cursor, NodeId, StreamId},
     prompt::Prompt,
     record::{Record, summary::Summary},
-    route::{RouteError, Router, Target},
-    store::{Claim, ClaimKey, ClaimKind, Created, LEASE, Meta, NewStream, Signal, Store, StoreError},
-    stream::{self, Reader},
-    telemetry::{Ended, Metrics},
+    route::{Router, Target},
+    store::{Claim, ClaimKey, ClaimKind, Created, Meta, NewStream, Signal, Store},
+    stream,
+    telemetry::Metrics,
+};
+
+// What the routes meet of the parts behind this door.
+pub use crate::{
+    generation::Attached,
+    route::{Listed, RouteError},
+    store::StoreError,
 };
 
 /// The section `[limits]`.
@@ -120,61 +132,6 @@ pub enum StartError {
     Lost,
 }
 
-/// A reader, and from where it reads.
-pub struct Attachment {
-    /// What is known of the stream.
-    pub stream: Stream,
-    /// Where it begins.
-    pub from: Place,
-    /// The records from there on.
-    pub reader: Reader,
-    /// Its presence, if the stream runs here: dropping it is leaving.
-    pub attached: Option<Attached>,
-}
-
-/// Where a reader begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// Before the first record: it named no cursor.
-    Start,
-    /// Behind this record, as it asked.
-    Cursor(Cursor),
-    /// Elsewhere than it asked, which it must be told.
-    Reset(Reset),
-    /// It has seen the end.
-    Ended,
-}
-
-/// The cursor that a reader gave cannot be served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Reset {
-    /// Why.
-    pub reason: ResetReason,
-    /// The last record before it that is certain: the reader drops what it has beyond.
-    pub after: Cursor,
-}
-
-/// Why a cursor cannot be served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ResetReason {
-    /// It cannot be read, belongs to another stream, or to a part of the log that was lost.
-    Unknown,
-    /// It is past the last record.
-    Ahead,
-}
-
-impl ResetReason {
-    /// As the wire and the metrics have it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Unknown => "unknown",
-            Self::Ahead => "ahead",
-        }
-    }
-}
-
 /// What is known of a stream, its log unread.
 #[derive(Clone, Debug)]
 pub struct Stream {
@@ -229,7 +186,12 @@ impl Gateway {
         let asked = Some(ask.prompt.model.as_str()).filter(|model| !model.is_empty());
         let target = self.router.resolve(asked)?;
         ask.prompt.model.clone_from(&target.model);
-        target.backend.check(&ask.prompt, &target.upstream_model).map_err(|unfit| StartError::Unfit(unfit.message))?;
+        target.backend.check(&ask.prompt, &target.upstream_model).map_err(|unfit| match unfit.kind {
+            ErrorKind::UnknownModel => {
+                RouteError::UnknownModel { asked: target.model.clone(), remedy: unfit.message }.into()
+            }
+            _ => StartError::Unfit(unfit.message),
+        })?;
         if let Some((key, fingerprint)) = &ask.idempotency
             && let Some(id) = self.find(&ask.owner, key, fingerprint).await?
         {
@@ -283,13 +245,12 @@ impl Gateway {
         // Known before it is created: who finds it in the store finds it here too.
         let live = Arc::new(Live::new(id, prompt.on_disconnect));
         let here = Here::register(&self, live.clone());
-        match self.store.create(new).await? {
-            Created::New => {}
-            Created::Held(_) => {
-                let (key, fingerprint) = idempotency.ok_or(StartError::Lost)?;
-                let id = self.find(&owner, &key, &fingerprint).await?;
-                return id.map(Started::Again).ok_or(StartError::Lost);
+        while let Created::Held(_) = self.store.create(new.clone()).await? {
+            let (key, fingerprint) = idempotency.as_ref().ok_or(StartError::Lost)?;
+            if let Some(id) = self.find(&owner, key, fingerprint).await? {
+                return Ok(Started::Again(id));
             }
+            // The holder has given the key back since: it is ours if we are quick.
         }
         let lease = self.store.lease(id, self.node).await?;
         let budget = Budget { bytes: self.limits.stream_bytes.as_u64(), records: self.limits.stream_records };
@@ -311,37 +272,6 @@ impl Gateway {
             drop(here);
         }));
         Ok(Started::New(id))
-    }
-
-    /// Attaches a reader behind what it has seen.
-    ///
-    /// # Errors
-    /// When there is no such stream of this owner, or no longer, or the store cannot be read.
-    pub async fn attach(&self, owner: &str, id: StreamId, seen: Option<Seen>) -> Result<Attachment, StoreError> {
-        let stream = self.stream(owner, id).await?;
-        // Looked up after the store: a stream that is neither closed there nor live here is written elsewhere, or by nobody.
-        let live = self.live(id);
-        let (last, closed) = match live.as_ref().map(|live| live.tail.head()) {
-            Some(head) => (head.last, head.closed),
-            None => (stream.meta.last, stream.meta.closed()),
-        };
-        let from = place(id, seen, last, closed, stream.meta.hole);
-        let after = match from {
-            Place::Start => Cursor::START,
-            Place::Cursor(after) | Place::Reset(Reset { after, .. }) => after,
-            Place::Ended => last,
-        };
-        match from {
-            Place::Reset(reset) => self.metrics.reset(reset.reason.as_str()),
-            Place::Cursor(after) => {
-                self.metrics.resumes.inc();
-                self.metrics.replayed_records.inc_by(last.0 - after.0);
-            }
-            Place::Start | Place::Ended => {}
-        }
-        let attached = live.clone().filter(|_| from != Place::Ended).map(Attached::new);
-        let reader = Reader::new(id, self.store.clone(), live.map(|live| live.tail.clone()), after);
-        Ok(Attachment { stream, from, reader, attached })
     }
 
     /// What is known of a stream.
@@ -411,84 +341,6 @@ impl Gateway {
         self.store.remove(id).await
     }
 
-    /// Renews leases, closes the logs whose writer is gone, hears signals, lets retention work. Returns when told to close.
-    pub async fn tend(self: Arc<Self>) {
-        let mut signals = self.store.signals();
-        let mut renewal = tokio::time::interval(LEASE / 3);
-        let mut sweep = tokio::time::interval(Duration::from_secs(1));
-        loop {
-            tokio::select! {
-                () = self.closing.cancelled() => return,
-                Some((id, Signal::Cancel)) = signals.next() => {
-                    if let Some(live) = self.live(id) {
-                        live.stop(Stop::Cancelled);
-                    }
-                }
-                _ = renewal.tick() => self.renew().await,
-                _ = sweep.tick() => match self.store.expire().await {
-                    Ok(0) => _ = self.metrics.log_bytes.set(self.store.bytes().cast_signed()),
-                    Ok(_) => sweep.reset_immediately(),
-                    Err(error) => warn!(%error, "retention could not work"),
-                },
-            }
-        }
-    }
-
-    async fn renew(&self) {
-        if let Err(error) = self.store.renew(self.node).await {
-            warn!(%error, "leases could not be renewed");
-        }
-        match self.store.orphans().await {
-            Ok(orphans) => {
-                for id in orphans {
-                    self.bury(id, Stop::Interrupted).await;
-                }
-            }
-            Err(error) => warn!(%error, "streams without a writer could not be listed"),
-        }
-    }
-
-    /// Closes a log whose writer is gone.
-    async fn bury(&self, id: StreamId, stop: Stop) {
-        let live = Arc::new(Live::new(id, crate::prompt::OnDisconnect::Continue));
-        let done = async {
-            let begin = Stream::read(self.store.meta(id).await?)?.begin;
-            let lease = self.store.lease(id, self.node).await?;
-            let mut summary = Summary::default();
-            let fold = |cursor, record: &Record<'_>| summary.take_record(cursor, record);
-            stream::fold(self.store.as_ref(), id, lease.next.before(), fold).await?;
-            let budget = Budget { bytes: u64::MAX, records: u64::MAX };
-            let (store, metrics) = (self.store.clone(), self.metrics.clone());
-            let mut writer = Writer::new(live, store, metrics, lease, budget, summary);
-            let end = stop.end(writer.summary());
-            let (protocol, backend) = (begin.protocol, begin.backend);
-            self.metrics.ended(&Ended { status: end.status, reason: end.reason, protocol, backend });
-            writer.end(end).await
-        };
-        match done.await {
-            Ok(()) => info!(%id, "closed a stream whose writer was gone"),
-            Err(error) => warn!(%id, %error, "a stream whose writer was gone could not be closed"),
-        }
-    }
-
-    /// From now on nothing new is started.
-    pub fn refuse_new(&self) {
-        self.draining.store(true, Ordering::Relaxed);
-    }
-
-    /// Waits until no answer is being generated, at most for `grace`; those that still are end as interrupted.
-    pub async fn drain(&self, grace: Duration) {
-        self.refuse_new();
-        self.tasks.close();
-        if tokio::time::timeout(grace, self.tasks.wait()).await.is_err() {
-            let running: Vec<_> = self.running().values().cloned().collect();
-            info!(streams = running.len(), "interrupting what still runs");
-            running.iter().for_each(|live| live.stop(Stop::Interrupted));
-            let _ = tokio::time::timeout(Duration::from_secs(1), self.tasks.wait()).await;
-        }
-        self.closing.cancel();
-    }
-
     /// Whether this process is about to end.
     #[must_use]
     pub fn draining(&self) -> bool {
@@ -545,25 +397,6 @@ impl Stream {
     }
 }
 
-/// Where a reader that has seen `seen` begins in a log that stands at `last`.
-fn place(id: StreamId, seen: Option<Seen>, last: Cursor, closed: bool, hole: Option<(Cursor, Cursor)>) -> Place {
-    // A reset lies before the end, so that the end is sent again.
-    let newest = if closed { last.before() } else { last };
-    let reset = |reason, after: Cursor| Place::Reset(Reset { reason, after: after.min(newest) });
-    let cursor = match seen {
-        None => return Place::Start,
-        Some(Seen::Short(cursor)) => cursor,
-        Some(Seen::Long(of, cursor)) if of == id => cursor,
-        Some(Seen::Long(..) | Seen::Unreadable) => return reset(ResetReason::Unknown, Cursor::START),
-    };
-    match hole {
-        Some((before, behind)) if cursor > before && cursor < behind => reset(ResetReason::Unknown, before),
-        _ if cursor > last => reset(ResetReason::Ahead, last),
-        _ if closed && cursor == last => Place::Ended,
-        _ => Place::Cursor(cursor),
-    }
-}
-
 fn claim_key(owner: &str, key: &str) -> ClaimKey {
     ClaimKey { owner: owner.to_owned(), kind: ClaimKind::Idempotency, key: key.to_owned() }
 }
@@ -571,28 +404,4 @@ fn claim_key(owner: &str, key: &str) -> ClaimKey {
 fn unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cursor_is_served_or_answered_with_a_reset_before_the_end() {
-        let id = StreamId::new();
-        let at = |seen, closed| place(id, seen, Cursor(9), closed, Some((Cursor(3), Cursor(6))));
-        let reset = |reason, after| Place::Reset(Reset { reason, after: Cursor(after) });
-        use ResetReason::{Ahead, Unknown};
-        assert_eq!(at(None, false), Place::Start);
-        assert_eq!(at(Some(Seen::Short(Cursor(0))), false), Place::Cursor(Cursor(0)));
-        assert_eq!(at(Some(Seen::Long(id, Cursor(7))), false), Place::Cursor(Cursor(7)));
-        assert_eq!(at(Some(Seen::Short(Cursor(9))), false), Place::Cursor(Cursor(9)));
-        assert_eq!(at(Some(Seen::Short(Cursor(9))), true), Place::Ended);
-        assert_eq!(at(Some(Seen::Short(Cursor(10))), false), reset(Ahead, 9));
-        assert_eq!(at(Some(Seen::Short(Cursor(10))), true), reset(Ahead, 8));
-        assert_eq!(at(Some(Seen::Unreadable), true), reset(Unknown, 0));
-        assert_eq!(at(Some(Seen::Long(StreamId::new(), Cursor(2))), true), reset(Unknown, 0));
-        assert_eq!(at(Some(Seen::Short(Cursor(4))), true), reset(Unknown, 3));
-        assert_eq!(at(Some(Seen::Short(Cursor(6))), true), Place::Cursor(Cursor(6)));
-    }
 }

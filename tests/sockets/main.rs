@@ -1,274 +1,20 @@
 //! What a client sees of the sockets: which protocols are spoken, who is cut off and when, and whether the end of an
-//! answer is a FIN or a reset. The router is a toy; the clients are raw sockets, and the h2 crate for HTTP/2.
+//! answer is a FIN or a reset. The server and its clients are in `toys.rs`.
 #![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
-use std::convert::Infallible;
-use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+mod toys;
 
-use axum::Router;
-use axum::body::Body;
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, Request, StatusCode};
-use axum::routing::{get, post};
-use bytes::Bytes;
-use futures_util::Stream;
+use std::io;
+use std::sync::atomic::Ordering;
+
 use h2::Reason;
-use h2::client::SendRequest;
-use lastword::api::connection::{Connection, GaveUp};
-use lastword::server::accept::{Limits, Stop, accept};
+use lastword::server::accept::Limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
-use tokio::task::JoinHandle;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
-/// Far longer than anything here takes; what hangs fails.
-const LONG: Duration = Duration::from_secs(10);
+use crate::toys::{Client, HTTP1, LONG, SHORT, Server, ask, limits, read, request, soon};
 
-async fn soon<F: Future>(what: F) -> F::Output {
-    timeout(LONG, what).await.expect("this should have happened long ago")
-}
-
-// ---- the server ----
-
-/// What the toy handlers share with the test.
-#[derive(Clone)]
-struct Toys {
-    /// One message for each streamed body that is dropped: whether it was lastword that ended it.
-    dropped: mpsc::UnboundedSender<bool>,
-    /// A permit lets one body go on after its token.
-    go_on: Arc<Semaphore>,
-    answered: Arc<AtomicUsize>,
-}
-
-struct Server {
-    at: SocketAddr,
-    stop: Stop,
-    accepting: JoinHandle<()>,
-    dropped: mpsc::UnboundedReceiver<bool>,
-    toys: Toys,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.stop.abort();
-    }
-}
-
-/// Every clock far away: a test shortens the one it is about.
-fn limits() -> Limits {
-    Limits { header_timeout: LONG * 10, idle_timeout: LONG * 10, write_timeout: LONG * 10, ..Limits::default() }
-}
-
-const SHORT: Duration = Duration::from_millis(100);
-
-impl Server {
-    async fn start(limits: Limits) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let at = listener.local_addr().unwrap();
-        let (sender, dropped) = mpsc::unbounded_channel();
-        let toys = Toys { dropped: sender, go_on: Arc::new(Semaphore::new(0)), answered: Arc::default() };
-        let router = Router::new()
-            .route("/hello", get(hello))
-            .route("/whole", get(whole))
-            .route("/open", get(open))
-            .route("/until", get(until))
-            .route("/pages/{n}", get(pages))
-            .route("/gives-up", get(gives_up))
-            .route("/panics", get(panics))
-            .route("/flood", get(flood))
-            .route("/refuses", post(async || StatusCode::PAYLOAD_TOO_LARGE))
-            .with_state(toys.clone());
-        let stop = Stop::default();
-        let accepting = tokio::spawn(accept(listener, router, limits, stop.clone()));
-        Self { at, stop, accepting, dropped, toys }
-    }
-
-    /// A client that has sent these bytes.
-    async fn client(&self, bytes: impl AsRef<[u8]>) -> Client {
-        let mut socket = TcpStream::connect(self.at).await.unwrap();
-        socket.set_nodelay(true).unwrap();
-        socket.write_all(bytes.as_ref()).await.unwrap();
-        Client { socket, read: Vec::new() }
-    }
-
-    /// A client that is in the middle of an answer.
-    async fn reader(&self, version: &str, path: &str) -> Client {
-        let mut client = self.client(request(version, path)).await;
-        client.until("token").await;
-        client
-    }
-
-    async fn http2(&self) -> SendRequest<Bytes> {
-        self.http2_with(&mut h2::client::Builder::new()).await
-    }
-
-    async fn http2_with(&self, builder: &mut h2::client::Builder) -> SendRequest<Bytes> {
-        let socket = TcpStream::connect(self.at).await.unwrap();
-        let (client, connection) = soon(builder.handshake(socket)).await.unwrap();
-        tokio::spawn(connection);
-        client
-    }
-
-    /// Whether it was lastword that ended the next body to be dropped.
-    async fn next_dropped(&mut self) -> bool {
-        soon(self.dropped.recv()).await.unwrap()
-    }
-
-    /// Every task of the server has come to its end.
-    async fn gone(&mut self) {
-        soon(&mut self.accepting).await.unwrap();
-    }
-}
-
-struct Dropped(Connection, mpsc::UnboundedSender<bool>);
-
-impl Drop for Dropped {
-    fn drop(&mut self) {
-        let _ = self.1.send(self.0.ended_by_us());
-    }
-}
-
-async fn hello(State(toys): State<Toys>, headers: HeaderMap) -> String {
-    toys.answered.fetch_add(1, Ordering::SeqCst);
-    headers.len().to_string()
-}
-
-/// A streamed body: one token, and then what `rest` is.
-fn body<R>(connection: Connection, toys: Toys, rest: impl FnOnce(Toys) -> R) -> Body
-where
-    R: Stream<Item = Result<Bytes, GaveUp>> + Send + 'static,
-{
-    let dropped = Dropped(connection, toys.dropped.clone());
-    let rest = rest(toys);
-    Body::from_stream(async_stream::stream! {
-        let _dropped = dropped;
-        yield Ok(Bytes::from_static(b"token\n"));
-        for await item in rest {
-            yield item;
-        }
-    })
-}
-
-async fn whole(connection: Connection, State(toys): State<Toys>) -> Body {
-    body(connection, toys, |_| async_stream::stream! { yield Ok(Bytes::from_static(b"end\n")) })
-}
-
-async fn open(connection: Connection, State(toys): State<Toys>) -> Body {
-    body(connection, toys, |_| futures_util::stream::pending())
-}
-
-async fn until(connection: Connection, State(toys): State<Toys>) -> Body {
-    body(connection, toys, |toys| {
-        async_stream::stream! {
-            toys.go_on.acquire().await.unwrap().forget();
-            yield Ok(Bytes::from_static(b"end\n"));
-        }
-    })
-}
-
-/// So many pages of 16 KB, and after a permit the end.
-async fn pages(connection: Connection, Path(n): Path<usize>, State(toys): State<Toys>) -> Body {
-    body(connection, toys, |toys| {
-        async_stream::stream! {
-            for _ in 0..n {
-                yield Ok(Bytes::from_static(&[b'.'; 16 * 1024]));
-            }
-            toys.go_on.acquire().await.unwrap().forget();
-            yield Ok(Bytes::from_static(b"end\n"));
-            // The last bytes are written before the body is known to have ended.
-            tokio::task::yield_now().await;
-        }
-    })
-}
-
-async fn gives_up(connection: Connection, State(toys): State<Toys>) -> Body {
-    body(connection, toys, |toys| {
-        async_stream::stream! {
-            toys.go_on.acquire().await.unwrap().forget();
-            yield Err(GaveUp::new());
-        }
-    })
-}
-
-async fn panics(connection: Connection, State(toys): State<Toys>) -> Body {
-    body(connection, toys, |toys| {
-        async_stream::stream! {
-            toys.go_on.acquire().await.unwrap().forget();
-            if true {
-                panic!("a body that panics, as the test wants it");
-            }
-            yield Ok(Bytes::new());
-        }
-    })
-}
-
-async fn flood(connection: Connection, State(toys): State<Toys>) -> Body {
-    body(connection, toys, |_| futures_util::stream::repeat_with(|| Ok(Bytes::from_static(&[b'.'; 16 * 1024]))))
-}
-
-// ---- the clients ----
-
-fn request(version: &str, path: &str) -> String {
-    format!("GET {path} {version}\r\nhost: here\r\n\r\n")
-}
-
-struct Client {
-    socket: TcpStream,
-    read: Vec<u8>,
-}
-
-impl Client {
-    async fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.socket.write_all(bytes.as_ref()).await.unwrap();
-    }
-
-    /// Reads until all that was read has `what` in it, and forgets that.
-    async fn until(&mut self, what: &str) {
-        while !self.text().contains(what) {
-            let n = soon(self.socket.read_buf(&mut self.read)).await.unwrap();
-            assert_ne!(n, 0, "no {what:?} in {:?}", self.text());
-        }
-        self.read.clear();
-    }
-
-    /// Reads to the end: all there was after a FIN, an error after an RST.
-    async fn rest(mut self) -> io::Result<String> {
-        soon(self.socket.read_to_end(&mut self.read)).await?;
-        Ok(self.text())
-    }
-
-    async fn sees_reset(self) -> bool {
-        self.rest().await.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset)
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.read).into_owned()
-    }
-}
-
-async fn ask(client: &mut SendRequest<Bytes>, path: &str) -> h2::RecvStream {
-    let request = Request::get(format!("http://here{path}")).body(()).unwrap();
-    let (response, _) = client.send_request(request, true).unwrap();
-    soon(response).await.unwrap().into_body()
-}
-
-/// Reads an HTTP/2 body to its end, giving back the window of what was read.
-async fn read(body: &mut h2::RecvStream) -> Result<String, h2::Error> {
-    let mut text = Vec::new();
-    while let Some(data) = soon(body.data()).await {
-        let data = data?;
-        body.flow_control().release_capacity(data.len())?;
-        text.extend_from_slice(&data);
-    }
-    Ok(String::from_utf8(text).unwrap())
-}
-
-const HTTP1: [&str; 2] = ["HTTP/1.0", "HTTP/1.1"];
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const NO_SETTINGS: &[u8] = b"\0\0\0\x04\0\0\0\0\0";
 
@@ -415,7 +161,7 @@ async fn a_fin_comes_after_every_byte() {
         // A client with room for little, that asks and then reads nothing.
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
-        let mut slow = Client { socket: socket.connect(server.at).await.unwrap(), read: Vec::new() };
+        let mut slow = Client::new(socket.connect(server.at).await.unwrap());
         let close = format!("GET /pages/3 {version}\r\nhost: here\r\nconnection: close\r\n\r\n");
         slow.send(close).await;
         assert!(!server.next_dropped().await);
@@ -603,18 +349,10 @@ async fn an_abort_resets_what_is_running() {
 }
 
 #[tokio::test]
-async fn a_request_knows_its_peer() -> Result<(), Infallible> {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let at = listener.local_addr().unwrap();
-    let peer = async |connection: Connection| connection.peer().unwrap().to_string();
-    let stop = Stop::default();
-    let accepting = tokio::spawn(accept(listener, Router::new().route("/", get(peer)), limits(), stop.clone()));
-    let mut socket = TcpStream::connect(at).await.unwrap();
-    socket.write_all(request("HTTP/1.0", "/").as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    soon(socket.read_to_string(&mut answer)).await.unwrap();
-    assert!(answer.ends_with(&socket.local_addr().unwrap().to_string()), "{answer}");
-    stop.abort();
-    soon(accepting).await.unwrap();
-    Ok(())
+async fn a_request_knows_its_peer() {
+    let server = Server::start(limits()).await;
+    let client = server.client(request("HTTP/1.0", "/peer")).await;
+    let peer = client.socket.local_addr().unwrap().to_string();
+    let answer = client.rest().await.unwrap();
+    assert!(answer.ends_with(&peer), "{answer}");
 }

@@ -1,0 +1,142 @@
+//! From where a reader reads: its cursor is served, or answered with a reset, or it has seen the end.
+
+use serde::Serialize;
+
+use super::{Gateway, Stream};
+use crate::{
+    generation::Attached,
+    id::{Cursor, Seen, StreamId},
+    store::StoreError,
+    stream::Reader,
+};
+
+/// A reader, and from where it reads.
+pub struct Attachment {
+    /// What is known of the stream.
+    pub stream: Stream,
+    /// Where it begins.
+    pub from: Place,
+    /// The records from there on.
+    pub reader: Reader,
+    /// Its presence, if the stream runs here: dropping it is leaving.
+    pub attached: Option<Attached>,
+}
+
+/// Where a reader begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Before the first record: it named no cursor.
+    Start,
+    /// Behind this record, as it asked.
+    Cursor(Cursor),
+    /// Elsewhere than it asked, which it must be told.
+    Reset(Reset),
+    /// It has seen the end.
+    Ended,
+}
+
+/// The cursor that a reader gave cannot be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Reset {
+    /// Why.
+    pub reason: ResetReason,
+    /// The last record before it that is certain: the reader drops what it has beyond.
+    pub after: Cursor,
+}
+
+/// Why a cursor cannot be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResetReason {
+    /// It cannot be read, belongs to another stream, or to a part of the log that was lost.
+    Unknown,
+    /// It is past the last record.
+    Ahead,
+}
+
+impl ResetReason {
+    /// As the wire and the metrics have it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Ahead => "ahead",
+        }
+    }
+}
+
+impl Gateway {
+    /// Attaches a reader behind what it has seen.
+    ///
+    /// # Errors
+    /// When there is no such stream of this owner, or no longer, or the store cannot be read.
+    pub async fn attach(&self, owner: &str, id: StreamId, seen: Option<Seen>) -> Result<Attachment, StoreError> {
+        let stream = self.stream(owner, id).await?;
+        // Looked up after the store: a stream that is neither closed there nor live here is written elsewhere, or by nobody.
+        let live = self.live(id);
+        // The store can be a moment ahead of the tail, and who fell back to it has seen that; a tail whose end the store refuses is
+        // ahead of the store. What either has was shown, and is a place to go on from.
+        let head = live.as_ref().map(|live| live.tail.head()).unwrap_or_default();
+        let (last, closed) = (head.last.max(stream.meta.last), head.closed || stream.meta.closed());
+        let from = place(id, seen, last, closed, stream.meta.hole);
+        let after = match from {
+            Place::Start => Cursor::START,
+            Place::Cursor(after) | Place::Reset(Reset { after, .. }) => after,
+            Place::Ended => last,
+        };
+        match from {
+            Place::Reset(reset) => self.metrics.reset(reset.reason.as_str()),
+            Place::Cursor(after) => {
+                self.metrics.resumes.inc();
+                self.metrics.replayed_records.inc_by(last.0 - after.0);
+            }
+            Place::Start | Place::Ended => {}
+        }
+        let attached = live.clone().filter(|_| from != Place::Ended).map(Attached::new);
+        let reader = Reader::new(id, self.store.clone(), live.map(|live| live.tail.clone()), after);
+        Ok(Attachment { stream, from, reader, attached })
+    }
+}
+
+/// Where a reader that has seen `seen` begins in a log that stands at `last`.
+fn place(id: StreamId, seen: Option<Seen>, last: Cursor, closed: bool, hole: Option<(Cursor, Cursor)>) -> Place {
+    // A reset lies before the end, so that the end is sent again.
+    let newest = if closed { last.before() } else { last };
+    let reset = |reason, after: Cursor| Place::Reset(Reset { reason, after: after.min(newest) });
+    let cursor = match seen {
+        None => return Place::Start,
+        Some(Seen::Short(cursor)) => cursor,
+        Some(Seen::Long(of, cursor)) if of == id => cursor,
+        Some(Seen::Long(..) | Seen::Unreadable) => return reset(ResetReason::Unknown, Cursor::START),
+    };
+    match hole {
+        Some((before, behind)) if cursor > before && cursor < behind => reset(ResetReason::Unknown, before),
+        _ if cursor > last => reset(ResetReason::Ahead, last),
+        _ if closed && cursor == last => Place::Ended,
+        _ => Place::Cursor(cursor),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_served_or_answered_with_a_reset_before_the_end() {
+        let id = StreamId::new();
+        let at = |seen, closed| place(id, seen, Cursor(9), closed, Some((Cursor(3), Cursor(6))));
+        let reset = |reason, after| Place::Reset(Reset { reason, after: Cursor(after) });
+        use ResetReason::{Ahead, Unknown};
+        assert_eq!(at(None, false), Place::Start);
+        assert_eq!(at(Some(Seen::Short(Cursor(0))), false), Place::Cursor(Cursor(0)));
+        assert_eq!(at(Some(Seen::Long(id, Cursor(7))), false), Place::Cursor(Cursor(7)));
+        assert_eq!(at(Some(Seen::Short(Cursor(9))), false), Place::Cursor(Cursor(9)));
+        assert_eq!(at(Some(Seen::Short(Cursor(9))), true), Place::Ended);
+        assert_eq!(at(Some(Seen::Short(Cursor(10))), false), reset(Ahead, 9));
+        assert_eq!(at(Some(Seen::Short(Cursor(10))), true), reset(Ahead, 8));
+        assert_eq!(at(Some(Seen::Unreadable), true), reset(Unknown, 0));
+        assert_eq!(at(Some(Seen::Long(StreamId::new(), Cursor(2))), true), reset(Unknown, 0));
+        assert_eq!(at(Some(Seen::Short(Cursor(4))), true), reset(Unknown, 3));
+        assert_eq!(at(Some(Seen::Short(Cursor(6))), true), Place::Cursor(Cursor(6)));
+    }
+}

@@ -1,0 +1,69 @@
+//! A lastword in a process of its own, for what only a process can suffer: signals.
+
+use std::{env, net::SocketAddr, process::Stdio};
+
+use tempfile::TempDir;
+use tokio::{
+    io::{BufReader, copy, sink},
+    process::{Child, Command},
+};
+
+/// Dropping it kills it.
+pub(crate) struct Process {
+    child: Child,
+    address: SocketAddr,
+    _home: TempDir,
+}
+
+impl Process {
+    /// On this address, in memory, with the mock; these variables are set.
+    pub(crate) async fn start(listen: &str, variables: &[(&str, &str)]) -> Self {
+        let home = tempfile::tempdir().expect("a folder");
+        let ours = |name: &str| name.starts_with("LASTWORD_") || name == "OPENAI_API_KEY" || name == "OLLAMA_HOST";
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lastword"));
+        for (name, _) in env::vars().filter(|(name, _)| ours(name)) {
+            command.env_remove(name);
+        }
+        let mut child = command
+            .args(["serve", "--listen", listen])
+            .env("LASTWORD_STORE__ENGINE", "memory")
+            .envs(variables.iter().copied())
+            .current_dir(home.path())
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the binary");
+        let mut log = BufReader::new(child.stderr.take().expect("piped"));
+        let said = super::read_until(&mut log, "listening on http://").await.expect("it listens");
+        let address = said.trim_end().rsplit("http://").next().and_then(|address| address.parse().ok());
+        // So that it can go on to log.
+        tokio::spawn(async move { copy(&mut log, &mut sink()).await });
+        Self { child, address: address.expect("an address"), _home: home }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id().expect("it is running")
+    }
+
+    /// `kill -9`; returns when it is gone.
+    pub(crate) async fn kill(mut self) {
+        self.child.kill().await.expect("it was running");
+    }
+
+    /// `kill -TERM`.
+    pub(crate) async fn terminate(&self) {
+        let id = self.id().to_string();
+        let killed = Command::new("sh").args(["-c", "kill -TERM $0", &id]).status().await.expect("a shell");
+        assert!(killed.success());
+    }
+
+    /// Its exit code, when it has ended by itself.
+    pub(crate) async fn exit(mut self) -> Option<i32> {
+        super::soon(self.child.wait()).await.expect("an exit").code()
+    }
+}
