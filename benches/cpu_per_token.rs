@@ -5,6 +5,8 @@
 //! `cargo bench --bench cpu_per_token`
 #![expect(clippy::print_stdout, reason = "it prints a table")]
 
+#[path = "common/chunk.rs"]
+mod chunk;
 #[path = "common/client.rs"]
 mod client;
 #[path = "common/figures.rs"]

@@ -4,6 +4,8 @@
 //! turn, each on kept-alive connections, so a difference is lastword's and not the machine's mood. `cargo bench --bench first_token`
 #![expect(clippy::print_stdout, reason = "it prints a table")]
 
+#[path = "common/chunk.rs"]
+mod chunk;
 #[path = "common/client.rs"]
 mod client;
 #[path = "common/figures.rs"]

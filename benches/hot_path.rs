@@ -24,9 +24,8 @@ use lastword::{
 };
 use tokio::sync::broadcast;
 
-#[path = "common/upstream.rs"]
-#[expect(dead_code, reason = "only its chunks are needed")]
-mod upstream;
+#[path = "common/chunk.rs"]
+mod chunk;
 
 criterion_group! {
     name = benches;
@@ -97,7 +96,7 @@ fn delta(text: &'static str) -> Event<'static> {
 }
 
 fn token(c: &mut Criterion) {
-    let one = format!("data: {}\n\n", upstream::chunk(" river"));
+    let one = format!("data: {}\n\n", chunk::chunk(" river"));
     let many = one.repeat(32);
     let mut group = c.benchmark_group("token");
     group.throughput(Throughput::Elements(1));
@@ -199,7 +198,7 @@ fn memory() -> Memory {
 /// The first page behind a cursor by chance, the fold of what is before it included.
 fn resume(c: &mut Criterion) {
     const RECORDS: u64 = 100_000;
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let store: Arc<dyn Store> = Arc::new(memory());
     let id = StreamId::new();
     runtime.block_on(async {

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::chunk::chunk;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -107,13 +108,6 @@ async fn answer(socket: &mut TcpStream, tokens: usize, together: usize, every: D
     put(&mut out, "[DONE]");
     out.extend_from_slice(b"0\r\n\r\n");
     socket.write_all(&out).await
-}
-
-/// A token as vLLM and OpenAI write it.
-pub(crate) fn chunk(text: &str) -> String {
-    format!(
-        r#"{{"id":"chatcmpl-7c1e6b6d0a5b4f0e9c0d6a8b1f2e3d4c","object":"chat.completion.chunk","created":1790000000,"model":"gemma-3-270m","choices":[{{"index":0,"delta":{{"content":"{text}"}},"logprobs":null,"finish_reason":null}}]}}"#
-    )
 }
 
 fn put(out: &mut Vec<u8>, data: &str) {

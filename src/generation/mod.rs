@@ -180,11 +180,15 @@ impl Generation {
             Err(stop) => return stop,
         });
         loop {
+            // A backend that always has more is stopped here; the one that is waited for, below.
+            if let Some(why) = live.why.get() {
+                return why.clone();
+            }
             let first = tokio::select! {
                 biased;
-                () = &mut stopped => return live.why.get().cloned().unwrap_or(Stop::Cancelled),
                 () = &mut abandoned => return Stop::Cancelled,
                 event = child.next() => event,
+                () = &mut stopped => continue,
                 () = &mut alarm => match clock.ran_out() {
                     Some(stop) => return stop,
                     // Something was said since the alarm was set: it rings once a silence, not once a token.

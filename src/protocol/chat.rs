@@ -9,9 +9,12 @@
 
 mod decode;
 mod request;
+mod template;
 
 pub use decode::ChatDecode;
 pub use request::{Dialect, RESERVED, request};
+
+use std::borrow::Cow;
 
 use serde::{Deserialize, Deserializer, de};
 use serde_json::{Value, value::RawValue};
@@ -21,7 +24,8 @@ use crate::event::Json;
 /// One `chat.completion.chunk`: what of it means something. `null` and absent are the same, everywhere.
 #[derive(Deserialize)]
 struct Chunk<'a> {
-    choices: Option<Vec<Choice>>,
+    #[serde(borrow)]
+    choices: Option<Vec<Choice<'a>>>,
     usage: Option<Json>,
     error: Option<Value>,
     #[serde(borrow)]
@@ -31,9 +35,10 @@ struct Chunk<'a> {
 }
 
 #[derive(Deserialize)]
-struct Choice {
+struct Choice<'a> {
     index: Option<u8>,
-    delta: Option<Delta>,
+    #[serde(borrow)]
+    delta: Option<Delta<'a>>,
     finish_reason: Option<String>,
     logprobs: Option<Json>,
     /// vLLM: the stop sequence that was met (or a token's number).
@@ -42,10 +47,12 @@ struct Choice {
     content_filter_results: Option<Json>,
 }
 
-/// The strings are owned at once: they are moved into the event, and are the one allocation of a token.
+/// Most strings are owned at once, since they are moved into the event. The content is borrowed, so that its place in the chunk
+/// is known: what stands around it is the next chunk's template.
 #[derive(Default, Deserialize)]
-struct Delta {
-    content: Option<Content>,
+struct Delta<'a> {
+    #[serde(borrow)]
+    content: Option<Content<'a>>,
     /// DeepSeek, llama.cpp, SGLang, older vLLM.
     reasoning_content: Option<String>,
     /// OpenRouter, Ollama, Groq, newer vLLM (some servers write both spellings: it is the same text).
@@ -121,8 +128,8 @@ struct CompletionCounts {
 }
 
 /// `delta.content`: a string; Mistral's reasoning models write a list of parts.
-enum Content {
-    Text(String),
+enum Content<'a> {
+    Text(Cow<'a, str>),
     Parts(Vec<ContentPart>),
 }
 
@@ -134,21 +141,25 @@ struct ContentPart {
 }
 
 /// By hand, since an untagged enum would copy each token once more.
-impl<'de> Deserialize<'de> for Content {
+impl<'de: 'a, 'a> Deserialize<'de> for Content<'a> {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         struct Visitor;
         impl<'de> de::Visitor<'de> for Visitor {
-            type Value = Content;
+            type Value = Content<'de>;
 
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str("text or a list of parts")
             }
 
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Content, E> {
-                Ok(Content::Text(text.to_owned()))
+            fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Content<'de>, E> {
+                Ok(Content::Text(Cow::Borrowed(text)))
             }
 
-            fn visit_seq<A: de::SeqAccess<'de>>(self, parts: A) -> Result<Content, A::Error> {
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Content<'de>, E> {
+                Ok(Content::Text(Cow::Owned(text.to_owned())))
+            }
+
+            fn visit_seq<A: de::SeqAccess<'de>>(self, parts: A) -> Result<Content<'de>, A::Error> {
                 Vec::deserialize(de::value::SeqAccessDeserializer::new(parts)).map(Content::Parts)
             }
         }

@@ -233,8 +233,13 @@ impl Store for Memory {
         }
         drop(table);
         let end = at.plus(len).before();
-        // Never opens again what an erasure has closed meanwhile.
-        log.head.send_modify(|head| *head = (end, head.1 || last.is_some()));
+        // A wake-up walks through eight lists, and here there is hardly ever anybody in them: readers follow the tail. Who comes
+        // while this holds the lock sees the new head when it looks.
+        log.head.send_if_modified(|head| {
+            // Never opens again what an erasure has closed meanwhile.
+            *head = (end, head.1 || last.is_some());
+            log.head.receiver_count() > 0
+        });
         Ok(())
     }
 

@@ -4,7 +4,9 @@ use std::{borrow::Cow, mem};
 
 use serde_json::{Value, value::RawValue};
 
-use super::{Call, Choice, Chunk, Citation, Content, ContentPart, Counts, Delta, Function, ReasoningDetail};
+use super::{
+    Call, Choice, Chunk, Citation, Content, ContentPart, Counts, Delta, Function, ReasoningDetail, template::Template,
+};
 use crate::{
     event::{self, Annotation, At, Event, Finish, Json, PartStart, PartState, PartStop, PartType, Reason, Tool, Usage},
     protocol::{Complaint, Decode, DecodeError},
@@ -18,6 +20,8 @@ pub struct ChatDecode {
     choices: Vec<Answer>,
     /// What is the same on every chunk, as it was last told.
     envelope: Envelope,
+    /// What stood around the last token, when there was nothing else in its chunk.
+    template: Template,
     done: bool,
 }
 
@@ -53,6 +57,13 @@ impl Decode for ChatDecode {
         if data.is_empty() || self.done {
             return Ok(());
         }
+        if name == "message"
+            && let Some((at, text)) = self.template.fits(data)
+        {
+            events.push(Event::Delta(at, event::Delta { text: Cow::Owned(text.to_owned()), logprobs: None }));
+            return Ok(());
+        }
+        self.template.forget();
         if data == "[DONE]" {
             self.close(events);
             self.done = true;
@@ -67,6 +78,8 @@ impl Decode for ChatDecode {
             Err(error) => return Err(malformed(&error)),
         };
         let nothing_known = chunk.choices.is_none() && chunk.usage.is_none();
+        let before = events.len();
+        let content = content(&chunk);
         self.envelope.take(&chunk, events);
         let mut failed = false;
         for choice in chunk.choices.into_iter().flatten() {
@@ -81,6 +94,11 @@ impl Decode for ChatDecode {
         }
         if let Some(raw) = chunk.usage {
             events.extend(usage(raw).map(Event::Usage));
+        }
+        if let [Event::Delta(at, event::Delta { text, logprobs: None })] = &events[before..]
+            && let Some(content) = content.filter(|content| content == text)
+        {
+            self.template.learn(*at, data, content);
         }
         Ok(())
     }
@@ -101,7 +119,7 @@ impl Decode for ChatDecode {
 }
 
 impl ChatDecode {
-    fn choice(&mut self, choice: Choice, events: &mut Events) {
+    fn choice(&mut self, choice: Choice<'_>, events: &mut Events) {
         let index = choice.index.unwrap_or(0);
         let at = self.choices.iter().position(|answer| answer.index == index).unwrap_or_else(|| {
             self.choices.push(Answer { index, ..Answer::default() });
@@ -131,7 +149,7 @@ impl ChatDecode {
 }
 
 impl Answer {
-    fn delta(&mut self, delta: Delta, mut logprobs: Option<Json>, events: &mut Events) {
+    fn delta(&mut self, delta: Delta<'_>, mut logprobs: Option<Json>, events: &mut Events) {
         let flat = [delta.reasoning_content, delta.reasoning].into_iter().flatten().find(|text| !text.is_empty());
         let told = flat.is_some();
         self.say(PartType::Reasoning, flat.unwrap_or_default(), None, events);
@@ -139,7 +157,9 @@ impl Answer {
             self.reasoning_detail(raw, told, events);
         }
         match delta.content {
-            Some(Content::Text(text)) if !text.is_empty() => self.say(PartType::Text, text, logprobs.take(), events),
+            Some(Content::Text(text)) if !text.is_empty() => {
+                self.say(PartType::Text, text.into_owned(), logprobs.take(), events);
+            }
             Some(Content::Text(_)) | None => {}
             Some(Content::Parts(parts)) => {
                 parts.into_iter().for_each(|part| self.content_part(part, PartType::Text, events));
@@ -278,6 +298,14 @@ impl Envelope {
                 }));
             }
         }
+    }
+}
+
+/// The text of a chunk that has one choice, if it stands there without escapes.
+fn content<'a>(chunk: &Chunk<'a>) -> Option<&'a str> {
+    match chunk.choices.as_deref()? {
+        [Choice { delta: Some(Delta { content: Some(Content::Text(Cow::Borrowed(text))), .. }), .. }] => Some(text),
+        _ => None,
     }
 }
 
