@@ -100,7 +100,7 @@ impl Writer {
             return Some(format!("the answer is larger than {max}, what [limits] stream_bytes allows"));
         }
         (records >= max_records)
-            .then(|| format!("the answer has more than {max_records} records, what [limits] stream_records allows"))
+            .then(|| format!("the answer has {max_records} records, as many as [limits] stream_records allows"))
     }
 
     /// Appends the batch, and shows it to the readers when the store has it.
