@@ -16,7 +16,11 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use lastword::{
     event::{At, Delta, Event, PartStart, PartType, Tool},
     id::{Cursor, NodeId, StreamId},
-    protocol::{Decode, Encode, chat::ChatDecode, native::Native},
+    protocol::{
+        Decode, Encode,
+        chat::{ChatDecode, ChatEncode, Envelope},
+        native::Native,
+    },
     record::{self, Record},
     store::{Chunk, NewStream, Store, batch::Packer, memory::Memory},
     stream::{Reader, Tail, fold},
@@ -42,6 +46,7 @@ struct Path {
     packer: Packer,
     next: Cursor,
     native: Native,
+    chat: ChatEncode,
     out: BytesMut,
 }
 
@@ -54,6 +59,7 @@ impl Path {
             packer: Packer::default(),
             next: Cursor(1),
             native: Native::short(),
+            chat: ChatEncode::new(Envelope::new(StreamId::new(), 0, "model"), false),
             out: BytesMut::new(),
         }
     }
@@ -77,6 +83,13 @@ impl Path {
     fn frame(&mut self, chunk: &Chunk) -> Bytes {
         for (cursor, bytes) in chunk.records() {
             self.native.encode(cursor, &Record::parse(bytes).expect("a record"), &mut self.out);
+        }
+        self.out.split().freeze()
+    }
+
+    fn frame_chat(&mut self, chunk: &Chunk) -> Bytes {
+        for (cursor, bytes) in chunk.records() {
+            self.chat.encode(cursor, &Record::parse(bytes).expect("a record"), &mut self.out);
         }
         self.out.split().freeze()
     }
@@ -118,6 +131,7 @@ fn token(c: &mut Criterion) {
     group.bench_function("record", |b| b.iter(|| path.record(black_box(&events))));
     let chunk = Path::new().record(&events);
     group.bench_function("frame", |b| b.iter(|| path.frame(black_box(&chunk))));
+    group.bench_function("frame as chat", |b| b.iter(|| path.frame_chat(black_box(&chunk))));
     group.bench_function("all", |b| b.iter(|| path.all(black_box(one.as_bytes()))));
     group.throughput(Throughput::Elements(32));
     group.bench_function("copy 32 together", |b| {
@@ -225,7 +239,7 @@ fn resume(c: &mut Criterion) {
         let mut native = Native::short();
         fold(store.as_ref(), id, after, |cursor, record| {
             if cursor <= after {
-                native.skip(&record.head);
+                native.skip(record);
             }
         })
         .await

@@ -83,6 +83,7 @@ impl House {
         let settings = Settings {
             heartbeat: second * 15,
             retry: (second, second),
+            commit_after: second * 10,
             max_body: Default::default(),
             body_timeout: second * 60,
             cors: vec![],

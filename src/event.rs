@@ -391,6 +391,9 @@ pub struct Failure {
     /// The upstream's HTTP status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream_status: Option<u16>,
+    /// The upstream's name for the request that it refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
     /// Whether the same prompt may well succeed later.
     pub retryable: bool,
     /// After how many milliseconds, where the upstream said so.

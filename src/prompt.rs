@@ -77,6 +77,9 @@ pub struct Params {
     /// The form of the answer, likewise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response_format: Option<Json>,
+    /// How many answers; only an upstream of Chat Completions gives more than one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub n: Option<u64>,
 }
 
 /// One turn of the conversation.
@@ -125,7 +128,7 @@ pub enum Role {
 
 /// What is said.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "is neither text nor a list of parts")]
 pub enum Content {
     /// Words.
     Text(String),
@@ -157,6 +160,11 @@ pub enum OnDisconnect {
     Cancel,
     /// The generation is cancelled if nobody reads for this long. Armed from the beginning.
     CancelAfter(#[serde(with = "crate::duration")] Duration),
+}
+
+impl OnDisconnect {
+    /// What a hang-up means in the protocols whose users expect it to stop the bill: they have this long to come back.
+    pub const A_WHILE: Self = Self::CancelAfter(Duration::from_secs(30));
 }
 
 #[cfg(test)]

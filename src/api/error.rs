@@ -1,8 +1,8 @@
-//! Every error a client can get before its events begin, as RFC 9457 problem details with a stable `code`.
+//! Every error a client can get before its events begin, as RFC 9457 problem details with a stable `code`, or in OpenAI's shape.
 //!
 //! The one place where errors become HTTP statuses. A problem names the field at fault and the remedy, where there is one.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use axum::{
     extract::rejection::QueryRejection,
@@ -12,8 +12,9 @@ use axum::{
 use serde::Serialize;
 
 use crate::{
+    event::End,
     gateway::{RouteError, StartError, StoreError},
-    protocol::native::BadRequest,
+    protocol::{self, BadRequest, chat::ErrorObject},
 };
 
 /// What to do about a stream that is not there.
@@ -28,7 +29,7 @@ struct Details {
     r#type: &'static str,
     title: &'static str,
     status: u16,
-    code: &'static str,
+    code: Cow<'static, str>,
     detail: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<String>,
@@ -36,21 +37,29 @@ struct Details {
     remedy: Option<String>,
     #[serde(skip)]
     retry_after: Option<Duration>,
+    /// Whether trying again makes sense, where the status alone does not tell.
+    #[serde(skip)]
+    should_retry: Option<bool>,
+    /// An upstream's name for the request, in place of ours.
+    #[serde(skip)]
+    request_id: Option<String>,
 }
 
 impl Problem {
     /// A problem; its title is that of its status.
     #[must_use]
-    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+    pub fn new(status: StatusCode, code: impl Into<Cow<'static, str>>, detail: impl Into<String>) -> Self {
         Self(Box::new(Details {
             r#type: "about:blank",
             title: status.canonical_reason().unwrap_or("Error"),
             status: status.as_u16(),
-            code,
+            code: code.into(),
             detail: detail.into(),
             field: None,
             remedy: None,
             retry_after: None,
+            should_retry: None,
+            request_id: None,
         }))
     }
 
@@ -83,16 +92,73 @@ impl Problem {
     }
 }
 
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
+impl Problem {
+    /// The response with this body.
+    fn respond(&self, kind: &'static str, body: Vec<u8>) -> Response {
         let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let body = serde_json::to_vec(&self.0).expect("a problem is plain data");
-        let mut response = (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
+        let mut response = (status, [(header::CONTENT_TYPE, kind)], body).into_response();
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(wait) = self.0.retry_after {
-            response.headers_mut().insert(header::RETRY_AFTER, wait.as_secs().max(1).into());
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.max(1).into());
         }
         response
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        self.respond("application/problem+json", serde_json::to_vec(&self.0).expect("a problem is plain data"))
+    }
+}
+
+/// A problem in the shape that clients of OpenAI read, with the statuses and codes they know.
+pub(super) struct AsOpenAi(pub(super) Problem);
+
+impl<E: Into<Problem>> From<E> for AsOpenAi {
+    fn from(error: E) -> Self {
+        Self(error.into())
+    }
+}
+
+impl IntoResponse for AsOpenAi {
+    fn into_response(self) -> Response {
+        let Self(mut problem) = self;
+        let known = &mut problem.0;
+        if known.code == "unknown_model" {
+            (known.status, known.code) = (404, "model_not_found".into());
+        }
+        let message = match &known.remedy {
+            Some(remedy) if !known.detail.contains(remedy) => format!("{}; {remedy}", known.detail),
+            _ => known.detail.clone(),
+        };
+        let error =
+            ErrorObject { param: known.field.as_deref(), ..ErrorObject::new(known.status, message, &known.code) };
+        let body = serde_json::to_vec(&error).expect("an error is plain data");
+        let mut response = problem.respond("application/json", body);
+        // What OpenAI's own clients ask before they look at the status.
+        if let Some(should) = problem.0.should_retry {
+            let should = HeaderValue::from_static(if should { "true" } else { "false" });
+            response.headers_mut().insert("x-should-retry", should);
+        }
+        if let Some(id) = problem.0.request_id.and_then(|id| HeaderValue::try_from(id).ok()) {
+            response.headers_mut().insert("x-request-id", id);
+        }
+        response
+    }
+}
+
+/// An answer that ended before it began, where that is told by a status.
+impl From<End> for Problem {
+    fn from(end: End) -> Self {
+        let ErrorObject { message, code, .. } = ErrorObject::of(&end);
+        let status = StatusCode::from_u16(protocol::status_of(&end)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut problem = Self::new(status, code.unwrap_or_default().to_owned(), message.into_owned());
+        let error = end.error.unwrap_or_default();
+        problem.0.should_retry = Some(error.retryable);
+        problem.0.retry_after = error.retry_after.map(Duration::from_millis);
+        problem.0.request_id = error.request_id;
+        problem
     }
 }
 
@@ -137,9 +203,10 @@ impl From<StartError> for Problem {
         match error {
             StartError::Route(route) => route.into(),
             StartError::Unfit(_) => {
-                let field = if detail.contains("backend_options") { "backend_options" } else { "messages" };
+                let fields = ["backend_options", "`n`"];
+                let field = fields.into_iter().find(|field| detail.contains(field)).unwrap_or("messages");
                 Self::new(StatusCode::BAD_REQUEST, "unfit_prompt", detail)
-                    .field(field)
+                    .field(field.trim_matches('`'))
                     .remedy("change it, or ask another model")
             }
             StartError::KeyReused(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail)

@@ -14,26 +14,24 @@ use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 use tokio::{
     select,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 use tracing::warn;
 
 use super::{
     Api, X_STREAM_ID,
+    auth::NOBODY,
     connection::{Connection, GaveUp},
-    error::Problem,
 };
 use crate::{
-    gateway::{Attached, Attachment, Place},
-    id::{Cursor, StreamId},
-    protocol::{
-        Encode,
-        native::{Native, Start, events_url, rfc3339},
-    },
+    event::{End, Event},
+    gateway::{Attached, Attachment, Place, Reset, StoreError, Stream as Known},
+    id::{Cursor, Seen, StreamId},
+    protocol::Encode,
     record::Record,
     stream::Reader,
     telemetry::Metrics,
-    wire::sse::HEARTBEAT,
+    wire::sse::{HEARTBEAT, write_event},
 };
 
 /// How many bytes of records are taken at once. A reader that is stuck holds one such page as frames, and no more.
@@ -60,45 +58,115 @@ impl Heartbeat {
     }
 }
 
-/// The response to a reader: its events as server-sent events in the native protocol.
-///
-/// # Errors
-/// When what precedes the reader's cursor cannot be read.
-pub(super) async fn respond(
-    api: &Arc<Api>,
-    attachment: Attachment,
-    mut encoder: Native,
-    heartbeat: Heartbeat,
-    connection: Connection,
-) -> Result<Response, Problem> {
-    let Attachment { stream, from, reader, attached } = attachment;
-    let id = stream.meta.id;
-    let mut opening = BytesMut::new();
-    let mut retry = Some(api.retry());
-    let after = match from {
-        Place::Ended => return Ok(head(StatusCode::NO_CONTENT, id, Body::empty())),
-        Place::Start => {
-            let created_at = rfc3339(stream.meta.created_at);
-            let start = Start { id, model: &stream.begin.model, created_at, events_url: events_url(id) };
-            encoder.start(&start, retry.take(), &mut opening);
-            Cursor::START
-        }
-        Place::Cursor(after) => {
-            opening.extend_from_slice(HEARTBEAT);
-            after
-        }
-        Place::Reset(reset) => {
-            Native::reset(reset.reason.as_str(), reset.after, retry.take(), &mut opening);
-            reset.after
-        }
-    };
-    if Native::FOLDS && after > Cursor::START {
-        api.gateway.records(id, after, |_, record| encoder.skip(&record.head)).await?;
+/// A reader that has come, and whose response has not begun. It counts as one: dropping it is leaving.
+pub(super) struct Seat {
+    /// What is known of the stream.
+    pub(super) stream: Known,
+    /// Where it begins to read.
+    pub(super) from: Place,
+    reader: Reader,
+    presence: Presence,
+}
+
+impl Seat {
+    /// Attaches a reader behind what it has seen.
+    ///
+    /// # Errors
+    /// When there is no such stream, or it cannot be read.
+    pub(super) async fn take(
+        api: &Arc<Api>,
+        id: StreamId,
+        seen: Option<Seen>,
+        connection: Connection,
+    ) -> Result<Self, StoreError> {
+        let Attachment { stream, from, reader, attached } = api.gateway.attach(NOBODY, id, seen).await?;
+        let presence = Presence::new(attached, connection, api.gateway.metrics().clone());
+        Ok(Self { stream, from, reader, presence })
     }
-    let presence = Presence::new(attached, connection, api.gateway.metrics().clone());
-    let relay = Relay { id, opening: opening.freeze(), reader, encoder, retry, presence };
-    let body = Body::from_stream(relay.run(api.settings.heartbeat, heartbeat));
-    Ok(head(StatusCode::OK, id, body))
+
+    /// Waits for the first content, but not longer than this. Gives back the answer's end if nothing was said before it.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub(super) async fn first_word(&self, at_most: Duration) -> Result<Option<End>, StoreError> {
+        // Another reader of the same log: this one keeps its place.
+        let mut scout = self.reader.clone();
+        let looking = async {
+            let mut end = None;
+            while let Some(page) = scout.next(PAGE).await? {
+                for (cursor, bytes) in page.records() {
+                    let record = read(self.stream.meta.id, cursor, bytes)?;
+                    if record.head.is_content() {
+                        return Ok(None);
+                    }
+                    if record.head.is_end()
+                        && let Ok(Event::End(it)) = record.event()
+                    {
+                        end = Some(it);
+                    }
+                }
+            }
+            Ok(end)
+        };
+        timeout(at_most, looking).await.unwrap_or(Ok(None))
+    }
+
+    /// Shows `each` the records to the last, as they come.
+    ///
+    /// # Errors
+    /// When the log cannot be read, or was erased meanwhile.
+    pub(super) async fn read(mut self, mut each: impl FnMut(&Record<'_>) + Send) -> Result<(), StoreError> {
+        while let Some(page) = self.reader.next(PAGE).await? {
+            for (cursor, bytes) in page.records() {
+                each(&read(self.stream.meta.id, cursor, bytes)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// The response to this reader: the records as server-sent events of the encoder's protocol.
+    ///
+    /// `start` is what the protocol says before the first record, with the time after which a reader may come back.
+    ///
+    /// # Errors
+    /// When what precedes the reader's cursor cannot be read.
+    pub(super) async fn relay<E: Encode + 'static>(
+        self,
+        api: &Arc<Api>,
+        mut encoder: E,
+        start: impl FnOnce(&Known, u32) -> Option<Bytes>,
+        heartbeat: Heartbeat,
+    ) -> Result<Response, StoreError> {
+        let Self { stream, from, reader, presence } = self;
+        let id = stream.meta.id;
+        let retry = api.retry();
+        let comment = Bytes::from_static(HEARTBEAT);
+        let (after, opening) = match from {
+            Place::Ended => return Ok(head(StatusCode::NO_CONTENT, id, Body::empty())),
+            Place::Start => (Cursor::START, start(&stream, retry)),
+            Place::Cursor(after) => (after, None),
+            Place::Reset(reset) => (reset.after, Some(told(reset, retry))),
+        };
+        if E::FOLDS && after > Cursor::START {
+            api.gateway.records(id, after, |_, record| encoder.skip(record)).await?;
+        }
+        let retry = opening.is_none().then_some(retry);
+        let relay = Relay { id, opening: opening.unwrap_or(comment), reader, encoder, retry, presence };
+        let body = Body::from_stream(relay.run(api.settings.heartbeat, heartbeat));
+        Ok(head(StatusCode::OK, id, body))
+    }
+}
+
+fn read(id: StreamId, cursor: Cursor, bytes: &[u8]) -> Result<Record<'_>, StoreError> {
+    Record::parse(bytes).map_err(|bad| StoreError::Unavailable(format!("stream {id}, record {cursor}: {bad}")))
+}
+
+/// The event that tells a reader that its cursor cannot be served: lastword's own, in every protocol. It has no id.
+fn told(reset: Reset, retry: u32) -> Bytes {
+    let mut out = BytesMut::new();
+    let data = serde_json::to_vec(&reset).expect("plain data");
+    write_event(&mut out, Some("reset"), &data, Some(retry), None);
+    out.freeze()
 }
 
 /// The head of an answer in events. `no-transform` and `X-Accel-Buffering` keep proxies from holding tokens back.
@@ -156,10 +224,10 @@ impl<E: Encode> Relay<E> {
                         }
                         let before = out.len();
                         for (cursor, bytes) in page.records() {
-                            match Record::parse(bytes) {
+                            match read(id, cursor, bytes) {
                                 Ok(record) => encoder.encode(cursor, &record, &mut out),
-                                Err(bad) => {
-                                    warn!(%id, %cursor, %bad, "a stored record cannot be read");
+                                Err(error) => {
+                                    warn!(%id, %error, "a reader was given up");
                                     yield Err(GaveUp::new());
                                     return;
                                 }

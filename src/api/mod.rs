@@ -2,12 +2,14 @@
 
 pub mod auth;
 mod body;
+mod chat;
 pub mod connection;
 pub mod error;
 mod events;
 mod native;
 mod operations;
 mod page;
+mod post;
 
 use std::{sync::Arc, time::Duration};
 
@@ -44,6 +46,8 @@ pub struct Settings {
     pub heartbeat: Duration,
     /// Readers are told to come back after a time by chance between these two.
     pub retry: (Duration, Duration),
+    /// How long the head of a response may wait for the first word, where it tells how the answer began.
+    pub commit_after: Duration,
     /// Of a request's body.
     pub max_body: ByteSize,
     /// Until the body is whole.
@@ -74,6 +78,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/streams/{id}", get(native::show).delete(native::remove))
         .route("/v1/streams/{id}/events", get(native::events).head(native::events_head))
         .route("/v1/streams/{id}/cancel", post(native::cancel))
+        .route("/v1/chat/completions", post(chat::create))
         .route("/v1/models", get(native::models))
         .route("/healthz", get(operations::health))
         .route("/readyz", get(operations::ready))

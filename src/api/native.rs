@@ -6,28 +6,31 @@ use axum::{
     Json,
     body::Body,
     extract::{FromRequestParts, Path, Query, State, rejection::QueryRejection},
-    http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
+    http::{HeaderMap, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use sha2::{Digest, Sha256};
 
 use super::{
-    Api, X_STREAM_ID,
+    Api,
     auth::NOBODY,
     body::Whole,
     connection::Connection,
     error::Problem,
-    events::{self, Heartbeat},
+    events::{self, Heartbeat, Seat},
+    post::{self, named},
 };
 use crate::{
-    gateway::{Ask, Listed, Started, Stream},
+    gateway::{Listed, Stream},
     id::{Seen, StreamId},
     prompt::Prompt,
-    protocol::native::{self, Answer, Native},
+    protocol::{
+        chat::{ChatEncode, Envelope},
+        native::{self, Answer, Native, Start, events_url, rfc3339},
+    },
     record::summary::Summary,
 };
 
@@ -41,40 +44,19 @@ pub(super) async fn create(
     headers: HeaderMap,
     body: Whole,
 ) -> Result<Response, Problem> {
-    let body = &body.bytes;
-    let wants_events = accepts_events(&headers);
-    let seen = last_event_id(&headers);
-    if let Some(Seen::Long(id, _)) = seen {
-        return follow(&api, id, seen, connection).await;
-    }
-    let idempotency = idempotency_key(&headers)?.map(|key| (key, fingerprint(&headers, body)));
-    if seen.is_some() {
-        let again = match &idempotency {
-            Some((key, fingerprint)) => api.gateway.find(NOBODY, key, fingerprint).await?,
-            None => None,
-        };
-        let Some(id) = again else {
-            let detail = "this POST continues an answer (it has a Last-Event-ID), and it is not known which one";
-            return Err(Problem::new(StatusCode::CONFLICT, "which_stream", detail)
-                .field("Last-Event-ID")
-                .remedy("send the id as it was in the answer to the first POST, or the same Idempotency-Key, or read events_url"));
-        };
-        return follow(&api, id, seen, connection).await;
-    }
-    let prompt = prompt(&headers, body)?;
-    let started = api.gateway.start(Ask { owner: NOBODY.to_owned(), prompt, idempotency }).await?;
-    let id = started.id();
-    let mut response = match wants_events {
-        true => follow(&api, id, None, connection).await?,
+    let surface = if is_text(&headers) { "native text" } else { "native json" };
+    let begun = post::begin(&api, surface, &headers, &body.bytes, || prompt(&headers, &body.bytes)).await?;
+    let response = match begun.seen.is_some() || accepts_events(&headers) {
+        true => {
+            let seat = Seat::take(&api, begun.id, begun.seen, connection).await?;
+            relay(&api, seat, Native::long(begun.id), Heartbeat::default()).await?
+        }
         false => {
-            let stream = api.gateway.stream(NOBODY, id).await?;
-            located(id, (StatusCode::CREATED, Json(state(stream, None))).into_response())
+            let stream = api.gateway.stream(NOBODY, begun.id).await?;
+            (StatusCode::CREATED, Json(state(stream, None))).into_response()
         }
     };
-    if matches!(started, Started::Again(_)) {
-        response.headers_mut().insert("idempotent-replayed", HeaderValue::from_static("true"));
-    }
-    Ok(response)
+    Ok(begun.head(response))
 }
 
 /// `GET /v1/streams/{id}/events`: the events after the reader's cursor, then those that come, then the end.
@@ -86,8 +68,16 @@ pub(super) async fn events(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let Query(query) = query?;
-    let (seen, heartbeat) = wishes(&headers, &query)?;
-    attach(&api, id, seen, Native::short(), heartbeat, connection).await
+    let Wishes { seen, heartbeat, format } = wishes(&headers, &query)?;
+    let seat = Seat::take(&api, id, seen, connection).await?;
+    match format {
+        Format::Native => relay(&api, seat, Native::short(), heartbeat).await,
+        Format::Chat { include_usage } => {
+            let Stream { meta, begin, .. } = &seat.stream;
+            let encoder = ChatEncode::new(Envelope::new(id, meta.created_at, &begin.model), include_usage);
+            Ok(seat.relay(&api, encoder, |_, _| None, heartbeat).await?)
+        }
+    }
 }
 
 /// `HEAD /v1/streams/{id}/events`: whether there is something to read. Nobody is attached.
@@ -164,22 +154,17 @@ pub(super) async fn models(State(api): State<Arc<Api>>) -> Response {
     Json(json!({ "object": "list", "data": data, "default": api.gateway.router().default_model() })).into_response()
 }
 
-/// The events as the answer to a POST.
-async fn follow(api: &Arc<Api>, id: StreamId, seen: Option<Seen>, connection: Connection) -> Result<Response, Problem> {
-    let events = attach(api, id, seen, Native::long(id), Heartbeat::default(), connection).await?;
-    Ok(located(id, events))
-}
-
-async fn attach(
-    api: &Arc<Api>,
-    id: StreamId,
-    seen: Option<Seen>,
-    encoder: Native,
-    heartbeat: Heartbeat,
-    connection: Connection,
-) -> Result<Response, Problem> {
-    let attachment = api.gateway.attach(NOBODY, id, seen).await?;
-    events::respond(api, attachment, encoder, heartbeat, connection).await
+/// The events in the native protocol. What comes first, without a cursor, is made from what is known of the stream.
+async fn relay(api: &Arc<Api>, seat: Seat, encoder: Native, heartbeat: Heartbeat) -> Result<Response, Problem> {
+    let words = encoder.clone();
+    let start = move |stream: &Stream, retry| {
+        let (id, created_at) = (stream.meta.id, rfc3339(stream.meta.created_at));
+        let start = Start { id, model: &stream.begin.model, created_at, events_url: events_url(id) };
+        let mut out = BytesMut::new();
+        words.start(&start, Some(retry), &mut out);
+        Some(out.freeze())
+    };
+    Ok(seat.relay(api, encoder, start, heartbeat).await?)
 }
 
 async fn full_state(api: &Arc<Api>, id: StreamId) -> Result<Response, Problem> {
@@ -217,20 +202,6 @@ impl<S: Send + Sync> FromRequestParts<S> for Named {
     }
 }
 
-/// The response with the stream's id in its head.
-fn named(id: StreamId, mut response: Response) -> Response {
-    response.headers_mut().insert(X_STREAM_ID, HeaderValue::from_str(&id.to_string()).expect("hex digits"));
-    response
-}
-
-/// The answer to a POST: with the stream's id and its place.
-fn located(id: StreamId, response: Response) -> Response {
-    let mut response = named(id, response);
-    let location = HeaderValue::from_str(&format!("/v1/streams/{id}")).expect("a path of hex digits");
-    response.headers_mut().insert(header::LOCATION, location);
-    response
-}
-
 /// JSON, whatever its content type (`curl -d` sends none of its own making), unless it says it is plain text.
 fn prompt(headers: &HeaderMap, body: &[u8]) -> Result<Prompt, Problem> {
     Ok(match is_text(headers) {
@@ -251,49 +222,43 @@ fn accepts_events(headers: &HeaderMap) -> bool {
         .any(|kind| kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream")))
 }
 
-/// The header, if it is there and not empty (some clients send an empty one on the first request).
-fn last_event_id(headers: &HeaderMap) -> Option<Seen> {
-    // What is not ASCII was never one of our ids: that is told in-band.
-    let text = headers.get("last-event-id")?.to_str().unwrap_or("\u{fffd}").trim();
-    (!text.is_empty()).then(|| Seen::parse(text))
+/// What a reader of the events asked for.
+struct Wishes {
+    seen: Option<Seen>,
+    heartbeat: Heartbeat,
+    format: Format,
 }
 
-/// What a reader of the events asked for: the header beats the query, since polyfills send both.
-fn wishes(headers: &HeaderMap, query: &HashMap<String, String>) -> Result<(Option<Seen>, Heartbeat), Problem> {
+/// The protocol in which a reader is told the events.
+enum Format {
+    Native,
+    Chat { include_usage: bool },
+}
+
+/// For the cursor the header beats the query, since polyfills send both.
+fn wishes(headers: &HeaderMap, query: &HashMap<String, String>) -> Result<Wishes, Problem> {
+    let asked = ["after", "last_event_id", "lastEventId"].into_iter().filter_map(|name| query.get(name));
+    let asked = asked.map(|text| text.trim()).find(|text| !text.is_empty());
+    let seen = post::last_event_id(headers).or_else(|| asked.map(Seen::parse));
     let bad = |field: &str, value: &str, remedy: &str| {
         let detail = format!("`{field}` cannot be `{}`", value.chars().take(64).collect::<String>());
         Problem::new(StatusCode::BAD_REQUEST, "bad_request", detail).field(field).remedy(remedy)
     };
-    let asked = ["after", "last_event_id", "lastEventId"].into_iter().filter_map(|name| query.get(name));
-    let asked = asked.map(|text| text.trim()).find(|text| !text.is_empty());
-    let seen = last_event_id(headers).or_else(|| asked.map(Seen::parse));
-    match query.get("format").map(String::as_str) {
-        None | Some("sse" | "") => {}
-        Some(other) => return Err(bad("format", other, "leave it out, or say `sse`")),
-    }
-    let heartbeat = match query.get("heartbeat").map(String::as_str) {
-        None | Some("comment" | "") => Heartbeat::Comment,
-        Some("event") => Heartbeat::Event,
-        Some(other) => return Err(bad("heartbeat", other, "leave it out, or say `event`")),
+    let word = |name| query.get(name).map_or("", String::as_str);
+    let heartbeat = match word("heartbeat") {
+        "" | "comment" => Heartbeat::Comment,
+        "event" => Heartbeat::Event,
+        other => return Err(bad("heartbeat", other, "leave it out, or say `event`")),
     };
-    Ok((seen, heartbeat))
-}
-
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
-    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
-    match value.to_str() {
-        Ok(key) if (1..=255).contains(&key.len()) => Ok(Some(key.to_owned())),
-        _ => Err(Problem::new(
-            StatusCode::BAD_REQUEST,
-            "bad_request",
-            "`Idempotency-Key` is empty, too long or not ASCII",
-        )
-        .field("Idempotency-Key")
-        .remedy("give 1 to 255 visible ASCII characters, such as a UUID")),
-    }
-}
-
-fn fingerprint(headers: &HeaderMap, body: &[u8]) -> Bytes {
-    let surface: &[u8] = if is_text(headers) { b"native text " } else { b"native json " };
-    Bytes::copy_from_slice(&Sha256::new().chain_update(surface).chain_update(body).finalize())
+    let include_usage = match word("include_usage") {
+        "" | "false" => false,
+        "true" => true,
+        other => return Err(bad("include_usage", other, "leave it out, or say `true`")),
+    };
+    let format = match word("format") {
+        "" | "sse" => Format::Native,
+        "chat" => Format::Chat { include_usage },
+        other => return Err(bad("format", other, "leave it out, or say `sse` or `chat`")),
+    };
+    Ok(Wishes { seen, heartbeat, format })
 }

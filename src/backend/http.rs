@@ -220,6 +220,7 @@ impl Upstream {
             return error;
         }
         error.retry_after = retry_after(&response);
+        error.request_id = request_id(&response).map(str::to_owned);
         error.should_retry = response.header("x-should-retry").and_then(|word| word.parse().ok());
         let complaint = Complaint::read(&response.text(COMPLAINT_BYTES).await);
         let words = if complaint.message.is_empty() { "with no word of why" } else { &complaint.message };
@@ -240,7 +241,8 @@ impl Upstream {
         // found any more.
         let (origin, name) = (self.client.origin(), format!("`{}`", self.name));
         let show = |text| trim(&self.secrets.scrub(text).replace(&origin, &name));
-        BackendError { message: show(error.message), r#type: error.r#type.map(show), ..error }
+        let (message, request_id) = (show(error.message), error.request_id.map(show));
+        BackendError { message, r#type: error.r#type.map(show), request_id, ..error }
     }
 }
 

@@ -53,6 +53,9 @@ impl Mock {
             Some(options) => Config::of_request(options).map_err(unfit)?,
             None => Config::default(),
         };
+        if prompt.params.n.is_some_and(|n| n > 1) {
+            return Err(unfit(format!("`{}` gives one answer to a prompt, so `n` can only be 1", self.name)));
+        }
         let config = asked.over(&self.config);
         let text = match model {
             "words" => config.text.unwrap_or_else(|| TEXT.to_owned()),

@@ -99,6 +99,8 @@ pub struct BackendError {
     pub r#type: Option<String>,
     /// When the upstream asks to be tried again.
     pub retry_after: Option<Duration>,
+    /// The upstream's name for the request that it refused, for its operator.
+    pub request_id: Option<String>,
     /// Whether the upstream asks to be tried again (`x-should-retry`); without a word of it the kind and the status decide.
     pub should_retry: Option<bool>,
 }
@@ -145,7 +147,8 @@ impl BackendError {
     /// A failure with nothing more known of it.
     #[must_use]
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), status: None, r#type: None, retry_after: None, should_retry: None }
+        let message = message.into();
+        Self { kind, message, status: None, r#type: None, retry_after: None, request_id: None, should_retry: None }
     }
 
     /// Whether the same prompt may well succeed later.
@@ -189,6 +192,7 @@ impl From<BackendError> for Failure {
             r#type: error.r#type,
             message: error.message,
             upstream_status: error.status,
+            request_id: error.request_id,
             retry_after: error.retry_after.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
         }
     }

@@ -6,12 +6,26 @@
 //! An answer is a sequence of chunks, each with a `delta` per choice. A delta names no part, so parts are made from what changes:
 //! reasoning, text and refusal follow each other, and only tool calls may be open side by side, because only they carry an
 //! index. The answer is whole at `[DONE]`, or where every choice has its `finish_reason` and the body ends.
+//!
+//! Towards clients the same, written from the log: [`parse`] reads what they ask, [`ChatEncode`] writes chunks, [`Completion`] the
+//! whole answer, [`ErrorObject`] what went wrong. Reasoning is told as `reasoning_content`, and every frame has its cursor as id.
 
+mod completion;
 mod decode;
+mod encode;
+mod envelope;
+mod error;
+mod prompt;
 mod request;
 mod template;
+mod told;
 
+pub use completion::Completion;
 pub use decode::ChatDecode;
+pub use encode::ChatEncode;
+pub use envelope::Envelope;
+pub use error::ErrorObject;
+pub use prompt::{Asked, parse};
 pub use request::{Dialect, RESERVED, request};
 
 use std::borrow::Cow;

@@ -13,10 +13,52 @@ pub use complaint::Complaint;
 use bytes::BytesMut;
 
 use crate::{
-    event::Event,
+    event::{End, Event, Status},
     id::Cursor,
-    record::{Head, Record},
+    record::Record,
 };
+
+/// Why a body is not a request: which member, what is wrong with it, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{detail}")]
+pub struct BadRequest {
+    /// The member, as a path: `messages[0].role`.
+    pub field: Option<String>,
+    /// What is wrong.
+    pub detail: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+impl BadRequest {
+    fn of(field: &str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { field: Some(field.to_owned()), detail: detail.into(), remedy: remedy.into() }
+    }
+}
+
+/// The HTTP status that stands for an end, where an answer is told by its status: the upstream's own if it refused.
+///
+/// 499 is nginx's word for a request that was called off; clients take it for an error, and do not try again by themselves.
+#[must_use]
+pub fn status_of(end: &End) -> u16 {
+    let error = match (end.status, &end.error) {
+        (Status::Completed, _) => return 200,
+        (Status::Cancelled, _) => return 499,
+        (Status::Interrupted, _) => return 503,
+        (Status::Failed, error) => error.as_ref(),
+    };
+    if let Some(status @ 400..600) = error.and_then(|error| error.upstream_status) {
+        return status;
+    }
+    match error.map_or("", |error| &*error.code) {
+        "unfit_prompt" => 400,
+        "unknown_model" => 404,
+        "upstream_timeout" | "deadline" => 504,
+        "store_refused" => 507,
+        code if code.starts_with("upstream_") => 502,
+        _ => 500,
+    }
+}
 
 /// Turns the frames of one upstream answer into events. One value a response.
 pub trait Decode: Send {
@@ -56,8 +98,8 @@ pub enum DecodeError {
 ///
 /// A reader that starts in the middle lets the encoder [`skip`](Encode::skip) what came before, so that it knows what it must.
 pub trait Encode: Send {
-    /// Takes in a record that the client has already seen. Only the header is there: a replay parses no JSON.
-    fn skip(&mut self, head: &Head);
+    /// Takes in a record that the client has already seen. Its header should do: only of rare kinds may JSON be parsed.
+    fn skip(&mut self, record: &Record<'_>);
 
     /// Appends the frames of a record, if it has any in this protocol. Of several frames only the last one carries the id.
     fn encode(&mut self, cursor: Cursor, record: &Record<'_>, out: &mut BytesMut);

@@ -24,6 +24,9 @@ pub struct Config {
     /// Between two signs of life on a stream on which nothing happens.
     #[serde(with = "crate::duration")]
     pub heartbeat: Duration,
+    /// For the first word of an answer, on the surfaces whose status tells how it began; then the head goes out as a success.
+    #[serde(with = "crate::duration")]
+    pub commit_after: Duration,
     /// For running answers when the server is told to stop.
     #[serde(with = "crate::duration")]
     pub drain: Duration,
@@ -51,6 +54,7 @@ impl Default for Config {
             body_timeout: Duration::from_secs(60),
             write_timeout: Duration::from_secs(25),
             heartbeat: Duration::from_secs(15),
+            commit_after: Duration::from_secs(10),
             drain: Duration::from_secs(25),
             max_connections: 16_384,
             max_body: ByteSize::mib(8),

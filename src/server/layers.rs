@@ -10,7 +10,7 @@ use axum::{
 };
 use tower_http::{
     catch_panic::CatchPanicLayer,
-    cors::{AllowOrigin, Any, CorsLayer},
+    cors::{AllowHeaders, AllowOrigin, Any, CorsLayer},
     request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer},
     trace::TraceLayer,
 };
@@ -42,28 +42,22 @@ pub(super) fn around(routes: Router, cors: &[String]) -> Router {
     }
 }
 
-/// What a page of another origin needs: the headers it sends to resume and to sign in, and the stream's id to read.
+/// What a page of another origin needs: to send the headers it resumes and signs in with, and to read the stream's id.
 fn allow(origins: &[String]) -> CorsLayer {
     let origins = match origins {
         [any] if any == "*" => AllowOrigin::from(Any),
         list => AllowOrigin::list(list.iter().filter_map(|origin| HeaderValue::from_str(origin).ok())),
     };
-    let sent = [
-        HeaderName::from_static("last-event-id"),
-        HeaderName::from_static("idempotency-key"),
-        HeaderName::from_static("x-api-key"),
-        header::AUTHORIZATION,
-        header::CACHE_CONTROL,
-        header::CONTENT_TYPE,
-    ];
     CorsLayer::new()
         .allow_origin(origins)
         .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::DELETE])
-        .allow_headers(sent)
+        // Any: OpenAI's SDKs send a dozen of their own. It is the origin that says whether a page may ask.
+        .allow_headers(AllowHeaders::mirror_request())
         .expose_headers([
             X_STREAM_ID,
             X_REQUEST_ID,
             HeaderName::from_static("idempotent-replayed"),
+            HeaderName::from_static("x-should-retry"),
             header::LOCATION,
             header::RETRY_AFTER,
         ])

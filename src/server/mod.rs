@@ -88,6 +88,7 @@ impl Server {
         let settings = Settings {
             heartbeat: server.heartbeat,
             retry: (server.retry_min, server.retry_max),
+            commit_after: server.commit_after,
             max_body: server.max_body,
             body_timeout: server.body_timeout,
             cors: server.cors.clone(),

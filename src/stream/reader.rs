@@ -18,7 +18,8 @@ const WAIT: Duration = Duration::from_secs(20);
 /// A reader that caught up once does not keep the room for all it caught up with.
 const KEEP: usize = 8;
 
-/// See the module.
+/// See the module. A clone reads on from the same place, by itself.
+#[derive(Clone)]
 pub struct Reader {
     id: StreamId,
     store: Arc<dyn Store>,

@@ -19,7 +19,7 @@ type Events = Vec<Event<'static>>;
 pub struct ChatDecode {
     choices: Vec<Answer>,
     /// What is the same on every chunk, as it was last told.
-    envelope: Envelope,
+    extras: Extras,
     /// What stood around the last token, when there was nothing else in its chunk.
     template: Template,
     done: bool,
@@ -46,7 +46,7 @@ struct OpenCall {
 }
 
 #[derive(Debug, Default)]
-struct Envelope {
+struct Extras {
     system_fingerprint: Option<String>,
     service_tier: Option<String>,
 }
@@ -80,7 +80,7 @@ impl Decode for ChatDecode {
         let nothing_known = chunk.choices.is_none() && chunk.usage.is_none();
         let before = events.len();
         let content = content(&chunk);
-        self.envelope.take(&chunk, events);
+        self.extras.take(&chunk, events);
         let mut failed = false;
         for choice in chunk.choices.into_iter().flatten() {
             failed |= choice.finish_reason.as_deref() == Some("error");
@@ -278,7 +278,7 @@ impl Answer {
     }
 }
 
-impl Envelope {
+impl Extras {
     /// What every chunk repeats is recorded when it is first told, and when it changes: for readers of the same protocol.
     fn take(&mut self, chunk: &Chunk<'_>, events: &mut Events) {
         for (name, known, told) in [

@@ -1,7 +1,8 @@
 //! A prompt as the body of a Chat Completions request, always streaming and with usage asked for.
 //!
 //! A client that spoke this protocol itself is passed on to the letter: numbers, order and members unknown to us are kept, and
-//! only `model`, `stream` and `stream_options` are ours. What it did not ask for is left out again on its side of the log.
+//! only `model`, `stream` and `stream_options` are ours. What it did not ask for is left out again on its side of the log. What
+//! it said to lastword alone stays here.
 
 use std::fmt;
 
@@ -15,6 +16,9 @@ use crate::{
 
 /// The members that lastword itself decides on: nobody's extras may hold them.
 pub const RESERVED: [&str; 3] = ["model", "stream", "stream_options"];
+
+/// The members by which a client of this protocol speaks to lastword itself, as in the native API. No upstream sees them.
+pub(super) const OF_LASTWORD: [&str; 2] = ["backend_options", "on_disconnect"];
 
 /// Where servers want the same thing said in two ways.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,10 +34,11 @@ pub enum Dialect {
 /// Nothing when the client's own body is not a JSON object.
 #[must_use]
 pub fn request(prompt: &Prompt, model: &str, dialect: Dialect, extras: &[&Map<String, Value>]) -> Option<Vec<u8>> {
-    let mut body = match (&*prompt.protocol, &prompt.body) {
+    let mut body: Members = match (&*prompt.protocol, &prompt.body) {
         ("chat", Some(body)) => serde_json::from_str(body.get()).ok()?,
         _ => from_common(prompt, dialect),
     };
+    body.0.retain(|(name, _)| !OF_LASTWORD.contains(&&**name));
     body.set("model", model);
     for (name, value) in extras.iter().flat_map(|extra| extra.iter()) {
         body.set(name, value);
@@ -72,6 +77,11 @@ fn from_common(prompt: &Prompt, dialect: Dialect) -> Members {
     body.set_some("tool_choice", params.tool_choice.as_ref());
     body.set_some("response_format", params.response_format.as_ref());
     body
+}
+
+/// The body of a request to the letter, if it is a JSON object.
+pub(super) fn object(body: &[u8]) -> Option<Json> {
+    serde_json::from_slice(body).ok().filter(|json: &Json| json.get().starts_with('{'))
 }
 
 /// The members of a JSON object, in their order and each value to the letter.
@@ -173,6 +183,14 @@ mod tests {
         );
         let foreign = Prompt { protocol: "messages".into(), ..prompt };
         assert!(!body(&foreign, Dialect::Common, &[]).contains("alias"));
+    }
+
+    #[test]
+    fn what_is_said_to_lastword_stays_here() {
+        let json = r#"{"messages":[],"backend_options":{"top_k":1},"on_disconnect":"cancel","user":"u"}"#;
+        let prompt = Prompt { protocol: "chat".into(), body: serde_json::from_str(json).ok(), ..Prompt::default() };
+        let body = body(&prompt, Dialect::Common, &[]);
+        assert!(body.starts_with(r#"{"messages":[],"user":"u","model":"m""#), "{body}");
     }
 
     #[test]

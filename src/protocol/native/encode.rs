@@ -9,7 +9,7 @@ use crate::{
     event::{Event, PartType},
     id::{Cursor, StreamId},
     protocol::Encode,
-    record::{Head, Kind, Record},
+    record::{Kind, Record},
     wire::sse::{EventId, write_event},
 };
 
@@ -50,12 +50,6 @@ impl Native {
     pub fn start(&self, start: &Start<'_>, retry: Option<u32>, out: &mut BytesMut) {
         let data = serde_json::to_vec(start).expect("plain data");
         write_event(out, Some("start"), &data, retry, Some(self.id(Cursor::START)));
-    }
-
-    /// Appends the event that tells a reader that its cursor cannot be served. It has no id.
-    pub fn reset(reason: &str, after: Cursor, retry: Option<u32>, out: &mut BytesMut) {
-        let data = json!({ "reason": reason, "after": after.0 }).to_string();
-        write_event(out, Some("reset"), data.as_bytes(), retry, None);
     }
 
     fn id(&self, cursor: Cursor) -> EventId<'_> {
@@ -99,7 +93,7 @@ impl Encode for Native {
     /// Each record says all that its event needs.
     const FOLDS: bool = false;
 
-    fn skip(&mut self, _: &Head) {}
+    fn skip(&mut self, _: &Record<'_>) {}
 
     fn encode(&mut self, cursor: Cursor, record: &Record<'_>, out: &mut BytesMut) {
         let Record { head, payload } = record;
@@ -168,7 +162,7 @@ mod tests {
         for (n, bytes) in log.iter().enumerate() {
             let record = Record::parse(bytes).expect("a record");
             match n < after {
-                true => encoder.skip(&record.head),
+                true => encoder.skip(&record),
                 false => encoder.encode(Cursor(n as u64 + 1), &record, &mut out),
             }
         }

@@ -6,6 +6,7 @@ use crate::{
     event::Json,
     near::Unknown,
     prompt::{Message, OnDisconnect, Params, Prompt, Role},
+    protocol::BadRequest,
 };
 
 /// How much a client may have kept beside each of its answers: it is read with every listing.
@@ -37,24 +38,6 @@ struct Create {
 enum Stop {
     One(String),
     Many(Vec<String>),
-}
-
-/// Why a body is not a request: which member, what is wrong with it, and what to do.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{detail}")]
-pub struct BadRequest {
-    /// The member, as a path: `messages[0].role`.
-    pub field: Option<String>,
-    /// What is wrong.
-    pub detail: String,
-    /// What to do.
-    pub remedy: String,
-}
-
-impl BadRequest {
-    fn of(field: &str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { field: Some(field.to_owned()), detail: detail.into(), remedy: remedy.into() }
-    }
 }
 
 /// A body of plain text: it is the prompt.
@@ -144,6 +127,7 @@ pub fn parse(body: &[u8]) -> Result<Prompt, BadRequest> {
             tools: create.tools,
             tool_choice: create.tool_choice,
             response_format: create.response_format,
+            n: None,
         },
         backend_options: create.backend_options,
         metadata: create.metadata,

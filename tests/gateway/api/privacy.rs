@@ -96,14 +96,18 @@ async fn no_word_of_prompt_answer_or_credential_is_logged_even_when_everything_i
     });
     let failing = json!({ "text": "answer-kestrel flies", "delay": "0ms", "fault": { "kind": "close", "after": 1 } });
     let bearer = ("authorization", "Bearer bearer-kestrel");
-    for (model, options) in [("mock/words", options), ("mock/words", failing), ("far/bird", json!({}))] {
-        let asked = json!({
+    let asks = [("mock/words", options), ("mock/words", failing), ("far/bird", json!({}))];
+    let surfaces = ["/v1/streams", "/v1/chat/completions"];
+    for (url, (model, options)) in surfaces.into_iter().flat_map(|url| asks.iter().map(move |ask| (url, ask))) {
+        let mut asked = json!({
             "messages": [{ "role": "user", "content": "prompt-kestrel" }], "system": "system-kestrel", "model": model,
             "metadata": { "of": "metadata-kestrel" }, "backend_options": options,
         });
+        if url != "/v1/streams" {
+            asked["stream"] = true.into();
+        }
         let headers = [bearer, EVENTS, ("cookie", "session=bearer-kestrel")];
-        let response =
-            soon(request(address, "POST", "/v1/streams", &headers, &asked.to_string())).await.expect("a response");
+        let response = soon(request(address, "POST", url, &headers, &asked.to_string())).await.expect("a response");
         assert_eq!(response.status, 200);
         let id = response.header("x-stream-id").expect("an id").to_owned();
         let (events, _) = soon(response.body.rest()).await;
@@ -120,7 +124,7 @@ async fn no_word_of_prompt_answer_or_credential_is_logged_even_when_everything_i
         let response = soon(request(address, "POST", "/v1/streams", &[], body)).await.expect("a response");
         assert_eq!(response.status, 400);
     }
-    super::until(async || log.lock().expect("whole").matches("stream ended").count() == 3).await;
+    super::until(async || log.lock().expect("whole").matches("stream ended").count() == 6).await;
     process.kill().await.expect("ended");
     soon(reading).await.expect("read to its end");
     serving.abort();

@@ -1,0 +1,108 @@
+//! What every surface's POST has in common: which answer it is about, and the head that names it.
+//!
+//! A POST asks for a new answer, unless its `Last-Event-ID` names the one it continues, or its `Idempotency-Key` was used for the
+//! same body before. So a client that repeats its POST, for whatever reason, pays once.
+
+use std::sync::Arc;
+
+use axum::{
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::Response,
+};
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+
+use super::{Api, X_STREAM_ID, auth::NOBODY, error::Problem};
+use crate::{
+    gateway::{Ask, Started},
+    id::{Seen, StreamId},
+    prompt::Prompt,
+};
+
+/// The answer that a POST is about.
+pub(super) struct Begun {
+    /// Its stream.
+    pub(super) id: StreamId,
+    /// What the client has seen of it.
+    pub(super) seen: Option<Seen>,
+    /// It was begun by an earlier POST with the same key.
+    replayed: bool,
+}
+
+/// Starts the answer that this POST asks for, or finds the one that it continues. `surface` tells the same body on two surfaces
+/// apart.
+///
+/// # Errors
+/// When nothing was started and nothing was found.
+pub(super) async fn begin(
+    api: &Arc<Api>,
+    surface: &str,
+    headers: &HeaderMap,
+    body: &[u8],
+    prompt: impl FnOnce() -> Result<Prompt, Problem>,
+) -> Result<Begun, Problem> {
+    let seen = last_event_id(headers);
+    if let Some(Seen::Long(id, _)) = seen {
+        return Ok(Begun { id, seen, replayed: false });
+    }
+    let idempotency = idempotency_key(headers)?.map(|key| (key, fingerprint(surface, body)));
+    if seen.is_some() {
+        let again = match &idempotency {
+            Some((key, fingerprint)) => api.gateway.find(NOBODY, key, fingerprint).await?,
+            None => None,
+        };
+        let Some(id) = again else {
+            let detail = "this POST continues an answer (it has a Last-Event-ID), and it is not known which one";
+            return Err(Problem::new(StatusCode::CONFLICT, "which_stream", detail)
+                .field("Last-Event-ID")
+                .remedy("send the id as it was in the answer to the first POST, or the same Idempotency-Key, or read events_url"));
+        };
+        return Ok(Begun { id, seen, replayed: false });
+    }
+    let started = api.gateway.start(Ask { owner: NOBODY.to_owned(), prompt: prompt()?, idempotency }).await?;
+    Ok(Begun { id: started.id(), seen: None, replayed: matches!(started, Started::Again(_)) })
+}
+
+impl Begun {
+    /// The response with the stream's id and its place in its head.
+    pub(super) fn head(&self, response: Response) -> Response {
+        let mut response = named(self.id, response);
+        let location = HeaderValue::from_str(&format!("/v1/streams/{}", self.id)).expect("a path of hex digits");
+        response.headers_mut().insert(header::LOCATION, location);
+        if self.replayed {
+            response.headers_mut().insert("idempotent-replayed", HeaderValue::from_static("true"));
+        }
+        response
+    }
+}
+
+/// The response with the stream's id in its head.
+pub(super) fn named(id: StreamId, mut response: Response) -> Response {
+    response.headers_mut().insert(X_STREAM_ID, HeaderValue::from_str(&id.to_string()).expect("hex digits"));
+    response
+}
+
+/// The header, if it is there and not empty (some clients send an empty one on the first request).
+pub(super) fn last_event_id(headers: &HeaderMap) -> Option<Seen> {
+    // What is not ASCII was never one of our ids: that is told in-band.
+    let text = headers.get("last-event-id")?.to_str().unwrap_or("\u{fffd}").trim();
+    (!text.is_empty()).then(|| Seen::parse(text))
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    match value.to_str() {
+        Ok(key) if (1..=255).contains(&key.len()) => Ok(Some(key.to_owned())),
+        _ => Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            "bad_request",
+            "`Idempotency-Key` is empty, too long or not ASCII",
+        )
+        .field("Idempotency-Key")
+        .remedy("give 1 to 255 visible ASCII characters, such as a UUID")),
+    }
+}
+
+fn fingerprint(surface: &str, body: &[u8]) -> Bytes {
+    Bytes::copy_from_slice(&Sha256::new().chain_update(surface).chain_update(" ").chain_update(body).finalize())
+}

@@ -1,0 +1,212 @@
+//! `POST /v1/chat/completions`: a client's request as a prompt.
+//!
+//! Read as OpenAI's own server reads it: what is not known here is no error, since the body goes on to an upstream of the same
+//! protocol as it came, and that may know it. What is read is what any other backend can be asked.
+
+use serde::Deserialize;
+
+use super::request::{OF_LASTWORD, object};
+use crate::{
+    event::Json,
+    near::Unknown,
+    prompt::{Content, Message, OnDisconnect, Params, Prompt, Role},
+    protocol::BadRequest,
+};
+
+/// A request: what to answer, and in what form.
+#[derive(Debug)]
+pub struct Asked {
+    /// What to answer.
+    pub prompt: Prompt,
+    /// As chunks while it is said, or whole when it was.
+    pub stream: bool,
+    /// With the count of tokens behind the last chunk.
+    pub include_usage: bool,
+}
+
+#[derive(Deserialize)]
+struct Body {
+    model: Option<String>,
+    messages: Option<Vec<Turn>>,
+    max_completion_tokens: Option<u64>,
+    max_tokens: Option<u64>,
+    temperature: Option<f64>,
+    top_p: Option<f64>,
+    stop: Option<Stop>,
+    seed: Option<i64>,
+    tools: Option<Json>,
+    tool_choice: Option<Json>,
+    response_format: Option<Json>,
+    n: Option<u64>,
+    stream: Option<bool>,
+    stream_options: Option<StreamOptions>,
+    /// lastword's own members: see [`OF_LASTWORD`].
+    backend_options: Option<Json>,
+    on_disconnect: Option<OnDisconnect>,
+}
+
+/// One message. Its other members (`refusal`, `audio`, …) mean something to the upstream only.
+#[derive(Deserialize)]
+struct Turn {
+    role: Speaker,
+    content: Option<Content>,
+    name: Option<String>,
+    tool_calls: Option<Json>,
+    tool_call_id: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Speaker {
+    System,
+    Developer,
+    User,
+    Assistant,
+    Tool,
+    /// The word before tools.
+    Function,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "is neither text nor a list of texts")]
+enum Stop {
+    One(String),
+    Many(Vec<String>),
+}
+
+#[derive(Deserialize)]
+struct StreamOptions {
+    include_usage: Option<bool>,
+}
+
+/// Reads a body.
+///
+/// # Errors
+/// When it is no JSON object, has no messages, or a member that is read here is of another type. The first mistake is named.
+pub fn parse(body: &[u8]) -> Result<Asked, BadRequest> {
+    let whole = object(body).ok_or_else(not_an_object)?;
+    let json = &mut serde_json::Deserializer::from_str(whole.get());
+    let body: Body = serde_path_to_error::deserialize(json).map_err(explain)?;
+    let messages = body.messages.filter(|messages| !messages.is_empty());
+    let messages = messages.ok_or_else(|| {
+        BadRequest::of("messages", "there are no `messages`", "give at least one, as {\"role\", \"content\"}")
+    })?;
+    Ok(Asked {
+        prompt: Prompt {
+            protocol: "chat".into(),
+            model: body.model.unwrap_or_default(),
+            system: None,
+            messages: messages.into_iter().map(Message::from).collect(),
+            params: Params {
+                max_tokens: body.max_completion_tokens.or(body.max_tokens),
+                temperature: body.temperature,
+                top_p: body.top_p,
+                stop: match body.stop {
+                    None => Vec::new(),
+                    Some(Stop::One(stop)) => vec![stop],
+                    Some(Stop::Many(stops)) => stops,
+                },
+                seed: body.seed,
+                tools: body.tools,
+                tool_choice: body.tool_choice,
+                response_format: body.response_format,
+                n: body.n,
+            },
+            backend_options: body.backend_options,
+            metadata: None,
+            on_disconnect: body.on_disconnect.unwrap_or(OnDisconnect::A_WHILE),
+            body: Some(whole),
+        },
+        stream: body.stream.unwrap_or_default(),
+        include_usage: body.stream_options.and_then(|options| options.include_usage).unwrap_or_default(),
+    })
+}
+
+impl From<Turn> for Message {
+    fn from(turn: Turn) -> Self {
+        let role = match turn.role {
+            Speaker::System => Role::System,
+            Speaker::Developer => Role::Developer,
+            Speaker::User => Role::User,
+            Speaker::Assistant => Role::Assistant,
+            Speaker::Tool | Speaker::Function => Role::Tool,
+        };
+        let Turn { content, name, tool_calls, tool_call_id, .. } = turn;
+        Self { role, content, name, tool_calls, tool_call_id }
+    }
+}
+
+fn not_an_object() -> BadRequest {
+    let remedy = r#"send {"messages":[{"role":"user","content":"…"}]}"#.to_owned();
+    BadRequest { field: None, detail: "the body is not a JSON object".to_owned(), remedy }
+}
+
+/// Says a parser's error in terms of the request. (It is JSON: that was seen before.)
+fn explain(error: serde_path_to_error::Error<serde_json::Error>) -> BadRequest {
+    let path = error.path().to_string();
+    let message = error.into_inner().to_string();
+    // The place in the bytes means little to who sent an object.
+    let message = message.split(" at line ").next().unwrap_or(&message);
+    if let Some(unknown) = Unknown::in_message(message) {
+        let detail = format!("`{}` is none of the values of `{path}`", unknown.key);
+        return BadRequest::of(&path, detail, unknown.remedy());
+    }
+    let remedy = match OF_LASTWORD.contains(&&*path) {
+        true => "see lastword's description of its API for its form",
+        false => "see OpenAI's description of Chat Completions for its type",
+    };
+    BadRequest::of(&path, format!("`{path}` {message}"), remedy)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn what_is_known_is_read_and_what_is_not_is_kept() {
+        let body = r#" {"model": "m", "messages": [
+            {"role":"developer","content":"Be brief."}, {"role":"user","content":[{"type":"text","text":"Hi"}],"audio":1}],
+            "max_completion_tokens": 7, "stop": "END", "temperature": 0.70, "n": 2, "stream": true,
+            "stream_options": {"include_usage": true, "include_obfuscation": false}, "store": true, "logit_bias": null} "#;
+        let Asked { prompt, stream, include_usage } = parse(body.as_bytes()).expect("good");
+        assert!(stream && include_usage);
+        assert_eq!((&*prompt.protocol, &*prompt.model), ("chat", "m"));
+        assert_eq!(prompt.messages.iter().map(|turn| turn.role).collect::<Vec<_>>(), [Role::Developer, Role::User]);
+        assert_eq!(prompt.messages[1].content.as_ref().map(Content::words).as_deref(), Some("Hi"));
+        assert_eq!((prompt.params.max_tokens, prompt.params.n), (Some(7), Some(2)));
+        assert_eq!(prompt.params.stop, ["END"]);
+        assert_eq!(prompt.on_disconnect, OnDisconnect::CancelAfter(Duration::from_secs(30)));
+        assert_eq!(prompt.body.as_ref().map(Json::get), Some(body.trim().replace('\n', " ").as_str()));
+    }
+
+    #[test]
+    fn little_is_required() {
+        let asked = parse(br#"{"messages":[{"role":"user","content":null}],"stream":null,"stop":null}"#).expect("good");
+        assert!(!asked.stream && !asked.include_usage && asked.prompt.model.is_empty());
+    }
+
+    #[test]
+    fn each_mistake_names_its_field_and_its_remedy() {
+        for (body, field, words) in [
+            ("hello", None, "send {"),
+            ("[]", None, "send {"),
+            (r#"{"messages":[{"role":"user"}]"#, None, "send {"),
+            (r#"{"messages":[{"role":"user"}]} x"#, None, "send {"),
+            ("{}", Some("messages"), "at least one"),
+            (r#"{"messages":[]}"#, Some("messages"), "at least one"),
+            (r#"{"messages":"hi"}"#, Some("messages"), "invalid type: string"),
+            (r#"{"messages":[{"role":"usr"}]}"#, Some("messages[0].role"), "did you mean `user`?"),
+            (r#"{"messages":[{"role":"user","content":7}]}"#, Some("messages[0].content"), "neither text nor a list"),
+            (r#"{"messages":[{"role":"user"}],"stream":"yes"}"#, Some("stream"), "invalid type"),
+            (r#"{"messages":[{"role":"user"}],"stop":7}"#, Some("stop"), "neither text nor a list"),
+            (r#"{"messages":[{"role":"user"}],"on_disconnect":"x"}"#, Some("on_disconnect"), "continue"),
+        ] {
+            let BadRequest { field: got, detail, remedy } = parse(body.as_bytes()).expect_err(body);
+            assert_eq!(got.as_deref(), field, "{body}: {detail}");
+            assert!(format!("{detail}; {remedy}").contains(words), "{body}: {detail}; {remedy}");
+            assert!(!detail.contains(" at line "), "{detail}");
+        }
+    }
+}
