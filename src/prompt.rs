@@ -82,6 +82,25 @@ pub struct Params {
     pub n: Option<u64>,
 }
 
+/// Stop texts as clients write them: one, or several.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "is neither text nor a list of texts")]
+pub enum Stops {
+    /// One.
+    One(String),
+    /// Several.
+    Many(Vec<String>),
+}
+
+impl From<Stops> for Vec<String> {
+    fn from(stops: Stops) -> Self {
+        match stops {
+            Stops::One(stop) => vec![stop],
+            Stops::Many(stops) => stops,
+        }
+    }
+}
+
 /// One turn of the conversation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -9,7 +9,7 @@
 //! then       the payload: JSON on one line
 //! ```
 //!
-//! The header is all a fold needs to know which record is what, so an encoder that catches up parses no JSON. The payloads of
+//! The header is all a fold needs to know which record is what, so an encoder that catches up parses JSON of rare kinds only. The payloads of
 //! `delta` and `end` are, to the byte, the data of the native protocol's events. A store adds length and cursor.
 
 pub mod summary;

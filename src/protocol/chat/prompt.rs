@@ -9,7 +9,7 @@ use super::request::{OF_LASTWORD, object};
 use crate::{
     event::Json,
     near::Unknown,
-    prompt::{Content, Message, OnDisconnect, Params, Prompt, Role},
+    prompt::{Content, Message, OnDisconnect, Params, Prompt, Role, Stops},
     protocol::BadRequest,
 };
 
@@ -32,7 +32,7 @@ struct Body {
     max_tokens: Option<u64>,
     temperature: Option<f64>,
     top_p: Option<f64>,
-    stop: Option<Stop>,
+    stop: Option<Stops>,
     seed: Option<i64>,
     tools: Option<Json>,
     tool_choice: Option<Json>,
@@ -68,13 +68,6 @@ enum Speaker {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "is neither text nor a list of texts")]
-enum Stop {
-    One(String),
-    Many(Vec<String>),
-}
-
-#[derive(Deserialize)]
 struct StreamOptions {
     include_usage: Option<bool>,
 }
@@ -101,11 +94,7 @@ pub fn parse(body: &[u8]) -> Result<Asked, BadRequest> {
                 max_tokens: body.max_completion_tokens.or(body.max_tokens),
                 temperature: body.temperature,
                 top_p: body.top_p,
-                stop: match body.stop {
-                    None => Vec::new(),
-                    Some(Stop::One(stop)) => vec![stop],
-                    Some(Stop::Many(stops)) => stops,
-                },
+                stop: body.stop.map(Vec::from).unwrap_or_default(),
                 seed: body.seed,
                 tools: body.tools,
                 tool_choice: body.tool_choice,

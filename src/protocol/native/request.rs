@@ -5,7 +5,7 @@ use serde::{Deserialize, de::IgnoredAny};
 use crate::{
     event::Json,
     near::Unknown,
-    prompt::{Message, OnDisconnect, Params, Prompt, Role},
+    prompt::{Message, OnDisconnect, Params, Prompt, Role, Stops},
     protocol::BadRequest,
 };
 
@@ -23,7 +23,7 @@ struct Create {
     max_tokens: Option<u64>,
     temperature: Option<f64>,
     top_p: Option<f64>,
-    stop: Option<Stop>,
+    stop: Option<Stops>,
     seed: Option<i64>,
     tools: Option<Json>,
     tool_choice: Option<Json>,
@@ -31,13 +31,6 @@ struct Create {
     on_disconnect: Option<OnDisconnect>,
     metadata: Option<Json>,
     backend_options: Option<Json>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Stop {
-    One(String),
-    Many(Vec<String>),
 }
 
 /// A body of plain text: it is the prompt.
@@ -118,11 +111,7 @@ pub fn parse(body: &[u8]) -> Result<Prompt, BadRequest> {
             max_tokens: create.max_tokens,
             temperature: within("temperature", create.temperature, 2.0)?,
             top_p: within("top_p", create.top_p, 1.0)?,
-            stop: match create.stop {
-                None => Vec::new(),
-                Some(Stop::One(stop)) => vec![stop],
-                Some(Stop::Many(stops)) => stops,
-            },
+            stop: create.stop.map(Vec::from).unwrap_or_default(),
             seed: create.seed,
             tools: create.tools,
             tool_choice: create.tool_choice,

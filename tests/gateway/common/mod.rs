@@ -2,6 +2,7 @@
 //! ended, and the two kinds of event-stream readers there are in the world.
 
 mod at;
+pub(crate) mod faulty;
 pub(crate) mod http;
 pub(crate) mod process;
 pub(crate) mod sse;
