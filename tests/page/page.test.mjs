@@ -82,8 +82,14 @@ async function recorded(page) {
 async function brokenWay(t) {
   const { hostname, port } = new URL(BASE);
   const sockets = new Set();
+  let most = Infinity, silenced;
   const server = net.createServer((near) => {
     const far = net.connect(Number(port || 80), hostname);
+    let came = 0;
+    far.on('data', (bytes) => {
+      came += bytes.length;
+      if (came > most) silence();
+    });
     for (const [one, other] of [[near, far], [far, near]]) {
       sockets.add(one);
       one.on('error', () => other.destroy());
@@ -96,12 +102,21 @@ async function brokenWay(t) {
   });
   await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
   const breakAll = () => sockets.forEach((socket) => socket.destroy());
-  const silence = () => sockets.forEach((socket) => socket.unpipe().pause());
+  const silence = () => {
+    most = Infinity; // connections made from now on are sound
+    sockets.forEach((socket) => socket.unpipe().pause());
+    silenced();
+  };
+  /** All connections there are fall silent when one of them has brought more than this: however busy the machine, in mid-answer. */
+  const silenceAfter = (bytes) => new Promise((resolve) => {
+    most = bytes;
+    silenced = resolve;
+  });
   t.after(() => {
     server.close();
     breakAll();
   });
-  return { url: `http://127.0.0.1:${server.address().port}/`, breakAll, silence };
+  return { url: `http://127.0.0.1:${server.address().port}/`, breakAll, silenceAfter };
 }
 
 claim('a_prompt_is_answered_word_by_word_each_with_its_id', async ({ open }) => {
@@ -138,7 +153,7 @@ claim('stop_keeps_the_partial_text', async ({ open }) => {
 
 claim('cut_and_resume_gives_the_recorded_text', async ({ open }) => {
   const page = await open();
-  await ask(page, { text: LONG, delay: '10ms' });
+  await ask(page, { text: LONG, delay: '20ms' });
   for (const n of [20, 60]) {
     await pieces(page, n);
     await button(page, 'Cut the connection').click();
@@ -154,7 +169,7 @@ claim('cut_and_resume_gives_the_recorded_text', async ({ open }) => {
 
 claim('a_cut_page_comes_back_by_itself', async ({ open }) => {
   const page = await open();
-  await ask(page, { text: LONG, delay: '5ms' });
+  await ask(page, { text: LONG, delay: '20ms' });
   await pieces(page, 20);
   await button(page, 'Cut the connection').click();
   await ended(page);
@@ -178,9 +193,10 @@ claim('a_connection_that_is_dead_without_a_word_is_noticed_and_resumed', async (
   const way = await brokenWay(t);
   const page = await open(way.url);
   await page.clock.install();
-  await ask(page, { text: LONG, delay: '10ms' });
+  const silent = way.silenceAfter(60_000); // more than the page's own files and the answer's beginning
+  await ask(page, { text: LONG.repeat(8), delay: '2ms' });
+  await silent;
   await pieces(page, 20);
-  way.silence();
   // The browser's idle connections are as dead as the one in use, and it may try them first.
   const back = () => page.waitForFunction(() => ['live', 'ended'].includes(document.body.dataset.state), null, { timeout: 2000 });
   do await page.clock.fastForward(40_000);
