@@ -94,7 +94,7 @@ impl House {
 
     async fn start(&self) -> StreamId {
         let prompt: Prompt = native::parse(br#"{"prompt":"hi"}"#).expect("a prompt");
-        self.gateway.start(Ask { owner: String::new(), prompt, idempotency: None }).await.expect("it starts").id()
+        self.gateway.start(Ask { owner: String::new(), prompt, idempotency: None }).await.expect("it starts").id
     }
 
     /// A reader's body, its first bytes read.

@@ -170,13 +170,21 @@ impl Client {
         self.base.path()
     }
 
-    /// Posts JSON to a path below the base URL and waits for the response's head. Cancel safe: dropping the future gives
-    /// the request up.
+    /// Posts JSON to a path below the base URL and waits for the response's head. Of a header that is also configured for each
+    /// request, the configured value counts. Cancel safe: dropping the future gives the request up.
     ///
     /// # Errors
     /// When there is no connection, or it breaks before the head is here. Every status is a success at this level.
-    pub async fn post(&self, path: &str, accept: &'static str, json: Vec<u8>) -> Result<Response, Error> {
+    pub async fn post(
+        &self,
+        path: &str,
+        accept: &'static str,
+        headers: &[(String, String)],
+        json: Vec<u8>,
+    ) -> Result<Response, Error> {
         let request = self.request(Method::POST, path, accept).header(CONTENT_TYPE, "application/json").body(json);
+        let more = headers.iter().filter(|(name, _)| !self.headers.contains_key(name));
+        let request = more.fold(request, |request, (name, value)| request.header(name, value));
         self.send(request).await
     }
 

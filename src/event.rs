@@ -4,10 +4,13 @@
 //! It keeps what a client of the same protocol would have got, in full; what we do not understand travels as [`Opaque`].
 //! Counts are integers, and an absent one is unknown, not zero.
 
+mod json;
+
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+
+pub use json::Json;
 
 /// One thing that happened. Only a [`Delta`] borrows, since it is the one of which there are thousands.
 #[derive(Clone, Debug, PartialEq)]
@@ -145,6 +148,9 @@ pub struct PartStart {
     /// Of a tool call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool: Option<Tool>,
+    /// What else the upstream said of it, for readers of the same protocol.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raw: Option<Json>,
 }
 
 /// Which tool is called.
@@ -399,51 +405,4 @@ pub struct Failure {
     /// After how many milliseconds, where the upstream said so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<u64>,
-}
-
-/// A piece of JSON kept to the letter: no number is rounded, no member reordered. It is always one line.
-#[derive(Clone, Debug, Serialize)]
-#[serde(transparent)]
-pub struct Json(Box<RawValue>);
-
-impl Json {
-    /// Takes the JSON as it came; line breaks between its tokens become spaces (inside strings JSON has none).
-    #[must_use]
-    pub fn new(raw: Box<RawValue>) -> Self {
-        if !raw.get().contains(['\n', '\r']) {
-            return Self(raw);
-        }
-        let line = raw.get().replace(['\n', '\r'], " ");
-        Self(RawValue::from_string(line).expect("a space may stand wherever a line break may"))
-    }
-
-    /// The JSON of a value.
-    #[must_use]
-    pub fn of<T: Serialize>(value: &T) -> Option<Self> {
-        serde_json::value::to_raw_value(value).ok().map(Self::new)
-    }
-
-    /// The JSON's text.
-    #[must_use]
-    pub fn get(&self) -> &str {
-        self.0.get()
-    }
-}
-
-impl Default for Json {
-    fn default() -> Self {
-        Self(RawValue::NULL.to_owned())
-    }
-}
-
-impl PartialEq for Json {
-    fn eq(&self, other: &Self) -> bool {
-        self.get() == other.get()
-    }
-}
-
-impl<'de> Deserialize<'de> for Json {
-    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        Box::<RawValue>::deserialize(d).map(Self::new)
-    }
 }

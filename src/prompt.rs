@@ -11,6 +11,7 @@ use crate::event::Json;
 
 /// See the module.
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Prompt {
     /// The protocol the client spoke: `native`, `chat`, …
     pub protocol: Cow<'static, str>,
@@ -36,6 +37,45 @@ pub struct Prompt {
     /// The client's body as it came, where it was JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<Json>,
+    /// The members of that body that only an upstream of the same protocol understands.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub foreign: Vec<String>,
+    /// Headers of the client's that go along to an upstream of the same protocol, by name in small letters.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<(String, String)>,
+    /// Rather no answer than one to a prompt of which something had to be left out.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub strict: bool,
+    /// What the client's protocol repeats of its request in the answer; recorded with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub echo: Option<Json>,
+    /// The answer is not kept when it has been read, and the prompt not at all.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub forget: bool,
+}
+
+impl Prompt {
+    /// The client's headers for an upstream of this protocol.
+    #[must_use]
+    pub fn headers_for(&self, protocol: &str) -> Vec<(String, String)> {
+        if self.protocol == protocol { self.headers.clone() } else { Vec::new() }
+    }
+
+    /// What an upstream of this protocol is not told, by name: what only the client's own protocol understands, and those of the
+    /// common parameters, `unknown`, that it has no words for.
+    #[must_use]
+    pub fn dropped_by(&self, protocol: &str, unknown: &[&str]) -> Vec<String> {
+        if self.protocol == protocol {
+            return Vec::new();
+        }
+        let said = serde_json::to_value(&self.params).expect("plain data");
+        let unsaid = unknown.iter().filter(|name| said.get(**name).is_some()).map(|name| (*name).to_owned());
+        self.foreign.iter().cloned().chain(unsaid).collect()
+    }
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// A prompt's `Debug` shows its shape and none of its words.
@@ -80,6 +120,15 @@ pub struct Params {
     /// How many answers; only an upstream of Chat Completions gives more than one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub n: Option<u64>,
+    /// Whether several tools may be called at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parallel_tool_calls: Option<bool>,
+    /// How much to think: `minimal`, `low`, `medium`, `high`, …
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning_effort: Option<String>,
+    /// The application's name for the person who asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
 }
 
 /// Stop texts as clients write them: one, or several.

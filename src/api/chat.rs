@@ -15,7 +15,7 @@ use super::{
     Api,
     body::Whole,
     connection::Connection,
-    error::{AsOpenAi, Problem},
+    error::Problem,
     events::{Heartbeat, Seat},
     post::{self, Begun},
 };
@@ -32,7 +32,7 @@ pub(super) async fn create(
     connection: Connection,
     headers: HeaderMap,
     body: Result<Whole, Problem>,
-) -> Result<Response, AsOpenAi> {
+) -> Result<Response, Problem> {
     let body = body?;
     let asked = chat::parse(&body.bytes)?;
     let begun = post::begin(&api, "chat", &headers, &body.bytes, || Ok(asked.prompt)).await?;
@@ -41,7 +41,7 @@ pub(super) async fn create(
         true => chunks(&api, &begun, asked.include_usage, connection).await,
         false => whole(&api, &begun, connection).await,
     };
-    Ok(begun.head(answer.map_err(AsOpenAi).into_response()))
+    Ok(begun.head(answer.into_response()))
 }
 
 async fn chunks(

@@ -1,4 +1,4 @@
-//! Every error a client can get before its events begin, as RFC 9457 problem details with a stable `code`, or in OpenAI's shape.
+//! Every error a client can get before its events begin, as RFC 9457 problem details with a stable `code`.
 //!
 //! The one place where errors become HTTP statuses. A problem names the field at fault and the remedy, where there is one.
 
@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::{
     event::End,
     gateway::{RouteError, StartError, StoreError},
-    protocol::{self, BadRequest, chat::ErrorObject},
+    protocol::{BadRequest, Fault},
 };
 
 /// What to do about a stream that is not there.
@@ -92,58 +92,54 @@ impl Problem {
     }
 }
 
+/// What the shapes of other protocols are made of.
 impl Problem {
-    /// The response with this body.
-    fn respond(&self, kind: &'static str, body: Vec<u8>) -> Response {
-        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = (status, [(header::CONTENT_TYPE, kind)], body).into_response();
-        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Some(wait) = self.0.retry_after {
-            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-            response.headers_mut().insert(header::RETRY_AFTER, seconds.max(1).into());
+    pub(super) fn status(&self) -> u16 {
+        self.0.status
+    }
+
+    pub(super) fn code(&self) -> &str {
+        &self.0.code
+    }
+
+    pub(super) fn is_unknown_model(&self) -> bool {
+        self.0.code == "unknown_model"
+    }
+
+    pub(super) fn field_at_fault(&self) -> Option<&str> {
+        self.0.field.as_deref()
+    }
+
+    /// What is wrong and what to do, in one sentence.
+    pub(super) fn words(&self) -> String {
+        match &self.0.remedy {
+            Some(remedy) if !self.0.detail.contains(remedy) => format!("{}; {remedy}", self.0.detail),
+            _ => self.0.detail.clone(),
         }
-        response
+    }
+
+    pub(super) fn should_retry(&self) -> Option<bool> {
+        self.0.should_retry
+    }
+
+    pub(super) fn request_id(&self) -> Option<&str> {
+        self.0.request_id.as_deref()
     }
 }
 
+/// As the native API has it. The problem itself goes along, for [`surface`](super::surface) to say it in another shape.
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        self.respond("application/problem+json", serde_json::to_vec(&self.0).expect("a problem is plain data"))
-    }
-}
-
-/// A problem in the shape that clients of OpenAI read, with the statuses and codes they know.
-pub(super) struct AsOpenAi(pub(super) Problem);
-
-impl<E: Into<Problem>> From<E> for AsOpenAi {
-    fn from(error: E) -> Self {
-        Self(error.into())
-    }
-}
-
-impl IntoResponse for AsOpenAi {
-    fn into_response(self) -> Response {
-        let Self(mut problem) = self;
-        let known = &mut problem.0;
-        if known.code == "unknown_model" {
-            (known.status, known.code) = (404, "model_not_found".into());
+        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&self.0).expect("a problem is plain data");
+        let mut response = (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(wait) = self.0.retry_after {
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            headers.insert(header::RETRY_AFTER, seconds.max(1).into());
         }
-        let message = match &known.remedy {
-            Some(remedy) if !known.detail.contains(remedy) => format!("{}; {remedy}", known.detail),
-            _ => known.detail.clone(),
-        };
-        let error =
-            ErrorObject { param: known.field.as_deref(), ..ErrorObject::new(known.status, message, &known.code) };
-        let body = serde_json::to_vec(&error).expect("an error is plain data");
-        let mut response = problem.respond("application/json", body);
-        // What OpenAI's own clients ask before they look at the status.
-        if let Some(should) = problem.0.should_retry {
-            let should = HeaderValue::from_static(if should { "true" } else { "false" });
-            response.headers_mut().insert("x-should-retry", should);
-        }
-        if let Some(id) = problem.0.request_id.and_then(|id| HeaderValue::try_from(id).ok()) {
-            response.headers_mut().insert("x-request-id", id);
-        }
+        response.extensions_mut().insert(self);
         response
     }
 }
@@ -151,9 +147,9 @@ impl IntoResponse for AsOpenAi {
 /// An answer that ended before it began, where that is told by a status.
 impl From<End> for Problem {
     fn from(end: End) -> Self {
-        let ErrorObject { message, code, .. } = ErrorObject::of(&end);
-        let status = StatusCode::from_u16(protocol::status_of(&end)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut problem = Self::new(status, code.unwrap_or_default().to_owned(), message.into_owned());
+        let Fault { status, code, message } = Fault::of(&end).unwrap_or(Fault::TORN);
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut problem = Self::new(status, code.to_owned(), message);
         let error = end.error.unwrap_or_default();
         problem.0.should_retry = Some(error.retryable);
         problem.0.retry_after = error.retry_after.map(Duration::from_millis);
@@ -209,6 +205,9 @@ impl From<StartError> for Problem {
                     .field(field.trim_matches('`'))
                     .remedy("change it, or ask another model")
             }
+            StartError::Dropped(names) => Self::new(StatusCode::BAD_REQUEST, "unfit_prompt", detail)
+                .field(names.first().cloned().unwrap_or_default())
+                .remedy("leave it out, ask another model, or do without `strict`"),
             StartError::KeyReused(_) => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail)
                 .field("Idempotency-Key")
                 .remedy("use a new key for a new request, or send the same body again"),

@@ -10,6 +10,7 @@ mod native;
 mod operations;
 mod page;
 mod post;
+pub mod surface;
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,6 +29,9 @@ use crate::gateway::Gateway;
 
 /// In every response that is about one stream, in every protocol.
 pub const X_STREAM_ID: HeaderName = HeaderName::from_static("x-stream-id");
+
+/// The members of the request that the upstream has no words for, and was not told.
+pub const X_LASTWORD_DROPPED: HeaderName = HeaderName::from_static("x-lastword-dropped");
 
 /// What the handlers share.
 pub struct Api {

@@ -12,7 +12,7 @@ use axum::{
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use super::{Api, X_STREAM_ID, auth::NOBODY, error::Problem};
+use super::{Api, X_LASTWORD_DROPPED, X_STREAM_ID, auth::NOBODY, error::Problem};
 use crate::{
     gateway::{Ask, Started},
     id::{Seen, StreamId},
@@ -27,6 +27,8 @@ pub(super) struct Begun {
     pub(super) seen: Option<Seen>,
     /// It was begun by an earlier POST with the same key.
     replayed: bool,
+    /// What the upstream was not told.
+    dropped: Vec<String>,
 }
 
 /// Starts the answer that this POST asks for, or finds the one that it continues. `surface` tells the same body on two surfaces
@@ -43,7 +45,7 @@ pub(super) async fn begin(
 ) -> Result<Begun, Problem> {
     let seen = last_event_id(headers);
     if let Some(Seen::Long(id, _)) = seen {
-        return Ok(Begun { id, seen, replayed: false });
+        return Ok(Begun { id, seen, replayed: false, dropped: Vec::new() });
     }
     let idempotency = idempotency_key(headers)?.map(|key| (key, fingerprint(surface, body)));
     if seen.is_some() {
@@ -57,10 +59,12 @@ pub(super) async fn begin(
                 .field("Last-Event-ID")
                 .remedy("send the id as it was in the answer to the first POST, or the same Idempotency-Key, or read events_url"));
         };
-        return Ok(Begun { id, seen, replayed: false });
+        return Ok(Begun { id, seen, replayed: false, dropped: Vec::new() });
     }
-    let started = api.gateway.start(Ask { owner: NOBODY.to_owned(), prompt: prompt()?, idempotency }).await?;
-    Ok(Begun { id: started.id(), seen: None, replayed: matches!(started, Started::Again(_)) })
+    let prompt = Prompt { headers: going_along(headers), ..prompt()? };
+    let started = api.gateway.start(Ask { owner: NOBODY.to_owned(), prompt, idempotency }).await?;
+    let Started { id, again, dropped } = started;
+    Ok(Begun { id, seen: None, replayed: again, dropped })
 }
 
 impl Begun {
@@ -71,6 +75,10 @@ impl Begun {
         response.headers_mut().insert(header::LOCATION, location);
         if self.replayed {
             response.headers_mut().insert("idempotent-replayed", HeaderValue::from_static("true"));
+        }
+        // Members have names of all sorts; those that no header can carry are not worth a failure.
+        if let Some(dropped) = HeaderValue::try_from(self.dropped.join(", ")).ok().filter(|names| !names.is_empty()) {
+            response.headers_mut().insert(X_LASTWORD_DROPPED, dropped);
         }
         response
     }
@@ -87,6 +95,17 @@ pub(super) fn last_event_id(headers: &HeaderMap) -> Option<Seen> {
     // What is not ASCII was never one of our ids: that is told in-band.
     let text = headers.get("last-event-id")?.to_str().unwrap_or("\u{fffd}").trim();
     (!text.is_empty()).then(|| Seen::parse(text))
+}
+
+/// The headers by which a protocol's clients choose among its features. (Whose account it is says the operator's key, and so
+/// `openai-organization` and `openai-project` stay here.)
+fn going_along(headers: &HeaderMap) -> Vec<(String, String)> {
+    let known = ["anthropic-beta", "anthropic-version", "openai-beta"];
+    let text = |name: &str| {
+        let values: Vec<_> = headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
+        (!values.is_empty()).then(|| (name.to_owned(), values.join(",")))
+    };
+    known.into_iter().filter_map(text).collect()
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {

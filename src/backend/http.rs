@@ -62,6 +62,8 @@ pub(super) struct Ask {
     pub(super) model: String,
     /// JSON.
     pub(super) body: Vec<u8>,
+    /// More headers than the configured ones, which come first.
+    pub(super) headers: Vec<(String, String)>,
 }
 
 impl Upstream {
@@ -126,7 +128,7 @@ impl Upstream {
         let upstream = Arc::clone(self);
         let last_word = Arc::clone(self);
         let events = try_stream! {
-            let response = upstream.client.post(ask.path, EVENT_STREAM, ask.body).await?;
+            let response = upstream.client.post(ask.path, EVENT_STREAM, &ask.headers, ask.body).await?;
             let mut response = upstream.accepted(response).await?;
             yield Event::Attempt(Attempt {
                 n: 1,

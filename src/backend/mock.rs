@@ -100,8 +100,9 @@ impl Backend for Mock {
         }
     }
 
-    fn check(&self, prompt: &Prompt, model: &str) -> Result<(), BackendError> {
-        self.scene(prompt, model).map(drop)
+    fn check(&self, prompt: &Prompt, model: &str) -> Result<Vec<String>, BackendError> {
+        self.scene(prompt, model)?;
+        Ok(Vec::new())
     }
 
     fn clocks(&self) -> &Clocks {

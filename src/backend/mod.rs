@@ -33,12 +33,13 @@ pub trait Backend: Send + Sync + 'static {
     /// Begins an answer. `model` is the upstream's own name for the model. Nothing happens before the stream is polled.
     fn generate(&self, prompt: &Prompt, model: &str) -> Events;
 
-    /// Whether the prompt can be put to this backend at all, so that it can be refused before a stream exists.
+    /// Whether the prompt can be put to this backend at all, so that it can be refused before a stream exists. Gives back the
+    /// members of the client's request that it has no words for, and that would be left out.
     ///
     /// # Errors
     /// [`ErrorKind::Unfit`] or [`ErrorKind::UnknownModel`], with the remedy. [`Backend::generate`] gives the same error to whoever did not ask.
-    fn check(&self, _prompt: &Prompt, _model: &str) -> Result<(), BackendError> {
-        Ok(())
+    fn check(&self, _prompt: &Prompt, _model: &str) -> Result<Vec<String>, BackendError> {
+        Ok(Vec::new())
     }
 
     /// How long to wait for what.

@@ -78,15 +78,17 @@ impl Backend for OpenAi {
     fn generate(&self, prompt: &Prompt, model: &str) -> Events {
         match self.body(prompt, model) {
             Ok(body) => {
-                let ask = Ask { protocol: "chat", path: "chat/completions", model: model.to_owned(), body };
+                let headers = prompt.headers_for("chat");
+                let ask = Ask { protocol: "chat", path: "chat/completions", model: model.to_owned(), body, headers };
                 self.upstream.answer(ask, ChatDecode::default())
             }
             Err(unfit) => super::fails(unfit),
         }
     }
 
-    fn check(&self, prompt: &Prompt, model: &str) -> Result<(), BackendError> {
-        self.body(prompt, model).map(drop)
+    fn check(&self, prompt: &Prompt, model: &str) -> Result<Vec<String>, BackendError> {
+        self.body(prompt, model)?;
+        Ok(prompt.dropped_by("chat", &[]))
     }
 
     fn clocks(&self) -> &Clocks {

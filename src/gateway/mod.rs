@@ -88,22 +88,14 @@ pub struct Ask {
 }
 
 /// What came of [`Gateway::start`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Started {
-    /// A new answer is being generated.
-    New(StreamId),
-    /// The same request was made before: this is its answer.
-    Again(StreamId),
-}
-
-impl Started {
-    /// The stream's id.
-    #[must_use]
-    pub fn id(self) -> StreamId {
-        match self {
-            Self::New(id) | Self::Again(id) => id,
-        }
-    }
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Started {
+    /// The answer's stream.
+    pub id: StreamId,
+    /// It is the answer to the same request made before.
+    pub again: bool,
+    /// The members of the request that the upstream has no words for, and was not told.
+    pub dropped: Vec<String>,
 }
 
 /// Why no answer was started. In each case nothing was created.
@@ -115,6 +107,9 @@ pub enum StartError {
     /// The backend cannot be asked this.
     #[error("{0}")]
     Unfit(String),
+    /// The backend cannot be asked all of this, and less will not do.
+    #[error("the upstream of this model has no words for `{}`", .0.join("`, `"))]
+    Dropped(Vec<String>),
     /// The key was used with another body.
     #[error("this Idempotency-Key was used before, with another body")]
     KeyReused(StreamId),
@@ -186,21 +181,26 @@ impl Gateway {
         let asked = Some(ask.prompt.model.as_str()).filter(|model| !model.is_empty());
         let target = self.router.resolve(asked)?;
         ask.prompt.model.clone_from(&target.model);
-        target.backend.check(&ask.prompt, &target.upstream_model).map_err(|unfit| match unfit.kind {
+        let dropped = target.backend.check(&ask.prompt, &target.upstream_model).map_err(|unfit| match unfit.kind {
             ErrorKind::UnknownModel => {
                 RouteError::UnknownModel { asked: target.model.clone(), remedy: unfit.message }.into()
             }
             _ => StartError::Unfit(unfit.message),
         })?;
+        if ask.prompt.strict && !dropped.is_empty() {
+            return Err(StartError::Dropped(dropped));
+        }
         if let Some((key, fingerprint)) = &ask.idempotency
             && let Some(id) = self.find(&ask.owner, key, fingerprint).await?
         {
-            return Ok(Started::Again(id)); // a repeated request needs no free slot
+            return Ok(Started { id, again: true, dropped }); // a repeated request needs no free slot
         }
         let slot = self.slots.clone().try_acquire_owned();
         let slot = slot.map_err(|_| StartError::Busy(self.limits.running_streams))?;
         let this = self.clone();
-        self.tasks.spawn(async move { this.create(ask, target, slot).await }).await.unwrap_or(Err(StartError::Lost))
+        let created = self.tasks.spawn(async move { this.create(ask, target, slot).await });
+        let (id, again) = created.await.unwrap_or(Err(StartError::Lost))?;
+        Ok(Started { id, again, dropped })
     }
 
     /// The stream that the same request has started before.
@@ -222,7 +222,7 @@ impl Gateway {
         ask: Ask,
         target: Target,
         slot: OwnedSemaphorePermit,
-    ) -> Result<Started, StartError> {
+    ) -> Result<(StreamId, bool), StartError> {
         let id = StreamId::new();
         let Ask { owner, prompt, idempotency } = ask;
         let begin = Begin {
@@ -248,7 +248,7 @@ impl Gateway {
         while let Created::Held(_) = self.store.create(new.clone()).await? {
             let (key, fingerprint) = idempotency.as_ref().ok_or(StartError::Lost)?;
             if let Some(id) = self.find(&owner, key, fingerprint).await? {
-                return Ok(Started::Again(id));
+                return Ok((id, true));
             }
             // The holder has given the key back since: it is ours if we are quick.
         }
@@ -270,7 +270,7 @@ impl Gateway {
                 gateway.bury(id, Stop::Panicked).await;
             }
         }));
-        Ok(Started::New(id))
+        Ok((id, false))
     }
 
     /// What is known of a stream.

@@ -30,7 +30,7 @@ pub use writer::{Budget, Writer};
 
 use crate::{
     backend::{Backend, BackendError, ErrorKind, Events},
-    event::{Begin, End, Event, Failure, Reason, Status, Usage},
+    event::{Begin, End, Event, Failure, Opaque, Reason, Status, Usage},
     id::StreamId,
     prompt::{OnDisconnect, Prompt},
     record::summary::Summary,
@@ -161,6 +161,10 @@ impl Generation {
     pub async fn run(mut self) {
         let begin = Event::Begin(self.begin.clone());
         self.writer.push(&begin);
+        if let Some(json) = self.prompt.echo.take() {
+            let (protocol, name) = (self.prompt.protocol.clone(), "request".to_owned());
+            self.writer.push(&Event::Opaque(Opaque { protocol, name, json }));
+        }
         let stop = match self.writer.flush().await {
             Ok(()) => self.generate().await,
             Err(error) => Stop::Store(error),

@@ -4,19 +4,19 @@
 //! [`Decode`] turns an upstream's frames into events; [`Encode`] turns records into a client's frames. They mirror each other,
 //! and between them stands the log, so no protocol knows another.
 
+mod body;
 pub mod chat;
 mod complaint;
+mod fault;
+pub mod messages;
 pub mod native;
 
 pub use complaint::Complaint;
+pub use fault::Fault;
 
 use bytes::BytesMut;
 
-use crate::{
-    event::{End, Event, Status},
-    id::Cursor,
-    record::Record,
-};
+use crate::{event::Event, id::Cursor, record::Record};
 
 /// Why a body is not a request: which member, what is wrong with it, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,30 +33,6 @@ pub struct BadRequest {
 impl BadRequest {
     fn of(field: &str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { field: Some(field.to_owned()), detail: detail.into(), remedy: remedy.into() }
-    }
-}
-
-/// The HTTP status that stands for an end, where an answer is told by its status: the upstream's own if it refused.
-///
-/// 499 is nginx's word for a request that was called off; clients take it for an error, and do not try again by themselves.
-#[must_use]
-pub fn status_of(end: &End) -> u16 {
-    let error = match (end.status, &end.error) {
-        (Status::Completed, _) => return 200,
-        (Status::Cancelled, _) => return 499,
-        (Status::Interrupted, _) => return 503,
-        (Status::Failed, error) => error.as_ref(),
-    };
-    if let Some(status @ 400..600) = error.and_then(|error| error.upstream_status) {
-        return status;
-    }
-    match error.map_or("", |error| &*error.code) {
-        "unfit_prompt" => 400,
-        "unknown_model" => 404,
-        "upstream_timeout" | "deadline" => 504,
-        "store_refused" => 507,
-        code if code.starts_with("upstream_") => 502,
-        _ => 500,
     }
 }
 

@@ -6,6 +6,7 @@ use axum::{
     Router,
     extract::{MatchedPath, Request},
     http::{HeaderName, HeaderValue, Method, StatusCode, header},
+    middleware,
     response::{IntoResponse, Response},
 };
 use tower_http::{
@@ -16,7 +17,7 @@ use tower_http::{
 };
 use tracing::debug_span;
 
-use crate::api::{X_STREAM_ID, error::Problem};
+use crate::api::{X_LASTWORD_DROPPED, X_STREAM_ID, error::Problem, surface::in_its_words};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -33,6 +34,7 @@ pub(super) fn around(routes: Router, cors: &[String]) -> Router {
         .on_eos(());
     let routes = routes
         .layer(CatchPanicLayer::custom(|_| panicked()))
+        .layer(middleware::from_fn(in_its_words))
         .layer(trace)
         .layer(PropagateRequestIdLayer::new(X_REQUEST_ID))
         .layer(SetRequestIdLayer::new(X_REQUEST_ID, MakeRequestUuid));
@@ -56,6 +58,7 @@ fn allow(origins: &[String]) -> CorsLayer {
         .expose_headers([
             X_STREAM_ID,
             X_REQUEST_ID,
+            X_LASTWORD_DROPPED,
             HeaderName::from_static("idempotent-replayed"),
             HeaderName::from_static("x-should-retry"),
             header::LOCATION,

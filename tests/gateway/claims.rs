@@ -5,7 +5,7 @@ use std::sync::{Arc, atomic::Ordering::SeqCst};
 
 use lastword::{
     backend::mock::{Config, Mock},
-    gateway::{Ask, Gateway, Limits, Started},
+    gateway::{Ask, Gateway, Limits},
     protocol::native,
     route::Router,
     telemetry::Metrics,
@@ -27,6 +27,7 @@ async fn a_key_that_is_given_back_meanwhile_is_taken() {
         idempotency: Some(("k".to_owned(), "fingerprint".into())),
     };
     let started = gateway.start(ask()).await.expect("started");
-    assert!(matches!(started, Started::New(_)), "{started:?}");
-    assert_eq!(gateway.start(ask()).await.expect("found"), Started::Again(started.id()));
+    assert!(!started.again, "{started:?}");
+    let again = gateway.start(ask()).await.expect("found");
+    assert_eq!((again.id, again.again), (started.id, true));
 }

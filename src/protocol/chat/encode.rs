@@ -15,9 +15,9 @@ use super::{
     told::{self, Form, Function, ToolCall},
 };
 use crate::{
-    event::{Event, PartType, Status, Usage},
+    event::{Event, PartType, Usage},
     id::Cursor,
-    protocol::Encode,
+    protocol::{Encode, Fault},
     record::{Kind, Record},
     wire::sse::{EventId, write_event},
 };
@@ -225,19 +225,15 @@ impl ChatEncode {
         write_event(out, None, data, None, id);
     }
 
-    fn fail(&self, error: &ErrorObject<'_>, cursor: Cursor, out: &mut BytesMut) {
-        self.write(&serde_json::to_vec(error).expect("plain data"), None, out);
+    fn fail(&self, fault: Fault<'_>, cursor: Cursor, out: &mut BytesMut) {
+        self.write(&serde_json::to_vec(&ErrorObject::from(fault)).expect("plain data"), None, out);
         self.write(b"[DONE]", Some(cursor), out);
     }
 
     fn end(&mut self, cursor: Cursor, record: &Record<'_>, out: &mut BytesMut) {
-        let Ok(Event::End(end)) = record.event() else {
-            // Never a silent success.
-            let torn = ErrorObject::new(500, "the end of this answer cannot be read", "internal");
-            return self.fail(&torn, cursor, out);
-        };
-        if end.status != Status::Completed {
-            return self.fail(&ErrorObject::of(&end), cursor, out);
+        let Ok(Event::End(end)) = record.event() else { return self.fail(Fault::TORN, cursor, out) };
+        if let Some(fault) = Fault::of(&end) {
+            return self.fail(fault, cursor, out);
         }
         if self.include_usage
             && let Ok(usage) = serde_json::from_slice::<Usage>(&self.usage)

@@ -5,10 +5,7 @@ use std::borrow::Cow;
 
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
-use crate::{
-    event::{End, Status},
-    protocol::status_of,
-};
+use crate::protocol::Fault;
 
 /// Written as `{"error":{message, type, param, code}}`.
 #[derive(Clone, Debug)]
@@ -36,16 +33,11 @@ impl<'a> ErrorObject<'a> {
         };
         Self { message: message.into(), r#type, param: None, code: Some(code) }
     }
+}
 
-    /// Why an answer ended before it was whole. The code is the upstream's own where it gave one, else lastword's.
-    #[must_use]
-    pub fn of(end: &'a End) -> Self {
-        let status = status_of(end);
-        match &end.error {
-            Some(error) => Self::new(status, &*error.message, error.r#type.as_deref().unwrap_or(&error.code)),
-            None if end.status == Status::Cancelled => Self::new(status, "the answer was cancelled", "cancelled"),
-            None => Self::new(status, "the answer is not whole", end.status.as_str()),
-        }
+impl<'a> From<Fault<'a>> for ErrorObject<'a> {
+    fn from(fault: Fault<'a>) -> Self {
+        Self::new(fault.status, fault.message, fault.code)
     }
 }
 

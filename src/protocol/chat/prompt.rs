@@ -5,13 +5,36 @@
 
 use serde::Deserialize;
 
-use super::request::{OF_LASTWORD, object};
 use crate::{
     event::Json,
-    near::Unknown,
     prompt::{Content, Message, OnDisconnect, Params, Prompt, Role, Stops},
-    protocol::BadRequest,
+    protocol::{
+        BadRequest,
+        body::{self, Members},
+    },
 };
+
+/// What any other backend can be asked too, beside what says how the client wants the answer.
+const COMMON: [&str; 18] = [
+    "model",
+    "messages",
+    "max_completion_tokens",
+    "max_tokens",
+    "temperature",
+    "top_p",
+    "stop",
+    "seed",
+    "tools",
+    "tool_choice",
+    "response_format",
+    "n",
+    "parallel_tool_calls",
+    "reasoning_effort",
+    "user",
+    "stream",
+    "stream_options",
+    "store",
+];
 
 /// A request: what to answer, and in what form.
 #[derive(Debug)]
@@ -38,11 +61,15 @@ struct Body {
     tool_choice: Option<Json>,
     response_format: Option<Json>,
     n: Option<u64>,
+    parallel_tool_calls: Option<bool>,
+    reasoning_effort: Option<String>,
+    user: Option<String>,
     stream: Option<bool>,
     stream_options: Option<StreamOptions>,
-    /// lastword's own members: see [`OF_LASTWORD`].
+    /// What is said to lastword itself.
     backend_options: Option<Json>,
     on_disconnect: Option<OnDisconnect>,
+    strict: Option<bool>,
 }
 
 /// One message. Its other members (`refusal`, `audio`, …) mean something to the upstream only.
@@ -77,9 +104,9 @@ struct StreamOptions {
 /// # Errors
 /// When it is no JSON object, has no messages, or a member that is read here is of another type. The first mistake is named.
 pub fn parse(body: &[u8]) -> Result<Asked, BadRequest> {
-    let whole = object(body).ok_or_else(not_an_object)?;
-    let json = &mut serde_json::Deserializer::from_str(whole.get());
-    let body: Body = serde_path_to_error::deserialize(json).map_err(explain)?;
+    let whole = body::object(body, r#"{"messages":[{"role":"user","content":"…"}]}"#)?;
+    let body: Body = body::read(&whole, "OpenAI's description of Chat Completions")?;
+    let members: Members = body::read(&whole, "")?;
     let messages = body.messages.filter(|messages| !messages.is_empty());
     let messages = messages.ok_or_else(|| {
         BadRequest::of("messages", "there are no `messages`", "give at least one, as {\"role\", \"content\"}")
@@ -88,7 +115,6 @@ pub fn parse(body: &[u8]) -> Result<Asked, BadRequest> {
         prompt: Prompt {
             protocol: "chat".into(),
             model: body.model.unwrap_or_default(),
-            system: None,
             messages: messages.into_iter().map(Message::from).collect(),
             params: Params {
                 max_tokens: body.max_completion_tokens.or(body.max_tokens),
@@ -100,11 +126,16 @@ pub fn parse(body: &[u8]) -> Result<Asked, BadRequest> {
                 tool_choice: body.tool_choice,
                 response_format: body.response_format,
                 n: body.n,
+                parallel_tool_calls: body.parallel_tool_calls,
+                reasoning_effort: body.reasoning_effort,
+                user: body.user,
             },
             backend_options: body.backend_options,
-            metadata: None,
             on_disconnect: body.on_disconnect.unwrap_or(OnDisconnect::A_WHILE),
+            foreign: members.beyond(&COMMON),
+            strict: body.strict.unwrap_or_default(),
             body: Some(whole),
+            ..Prompt::default()
         },
         stream: body.stream.unwrap_or_default(),
         include_usage: body.stream_options.and_then(|options| options.include_usage).unwrap_or_default(),
@@ -123,28 +154,6 @@ impl From<Turn> for Message {
         let Turn { content, name, tool_calls, tool_call_id, .. } = turn;
         Self { role, content, name, tool_calls, tool_call_id }
     }
-}
-
-fn not_an_object() -> BadRequest {
-    let remedy = r#"send {"messages":[{"role":"user","content":"…"}]}"#.to_owned();
-    BadRequest { field: None, detail: "the body is not a JSON object".to_owned(), remedy }
-}
-
-/// Says a parser's error in terms of the request. (It is JSON: that was seen before.)
-fn explain(error: serde_path_to_error::Error<serde_json::Error>) -> BadRequest {
-    let path = error.path().to_string();
-    let message = error.into_inner().to_string();
-    // The place in the bytes means little to who sent an object.
-    let message = message.split(" at line ").next().unwrap_or(&message);
-    if let Some(unknown) = Unknown::in_message(message) {
-        let detail = format!("`{}` is none of the values of `{path}`", unknown.key);
-        return BadRequest::of(&path, detail, unknown.remedy());
-    }
-    let remedy = match OF_LASTWORD.contains(&&*path) {
-        true => "see lastword's description of its API for its form",
-        false => "see OpenAI's description of Chat Completions for its type",
-    };
-    BadRequest::of(&path, format!("`{path}` {message}"), remedy)
 }
 
 #[cfg(test)]

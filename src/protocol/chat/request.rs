@@ -4,21 +4,15 @@
 //! only `model`, `stream` and `stream_options` are ours. What it did not ask for is left out again on its side of the log. What
 //! it said to lastword alone stays here.
 
-use std::fmt;
-
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser::SerializeMap};
 use serde_json::{Map, Value};
 
 use crate::{
-    event::Json,
     prompt::{Content, Message, Prompt, Role},
+    protocol::body::Members,
 };
 
 /// The members that lastword itself decides on: nobody's extras may hold them.
 pub const RESERVED: [&str; 3] = ["model", "stream", "stream_options"];
-
-/// The members by which a client of this protocol speaks to lastword itself, as in the native API. No upstream sees them.
-pub(super) const OF_LASTWORD: [&str; 2] = ["backend_options", "on_disconnect"];
 
 /// Where servers want the same thing said in two ways.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,11 +28,10 @@ pub enum Dialect {
 /// Nothing when the client's own body is not a JSON object.
 #[must_use]
 pub fn request(prompt: &Prompt, model: &str, dialect: Dialect, extras: &[&Map<String, Value>]) -> Option<Vec<u8>> {
-    let mut body: Members = match (&*prompt.protocol, &prompt.body) {
-        ("chat", Some(body)) => serde_json::from_str(body.get()).ok()?,
+    let mut body = match (&*prompt.protocol, &prompt.body) {
+        ("chat", Some(body)) => serde_json::from_str::<Members>(body.get()).ok()?.without_ours(),
         _ => from_common(prompt, dialect),
     };
-    body.0.retain(|(name, _)| !OF_LASTWORD.contains(&&**name));
     body.set("model", model);
     for (name, value) in extras.iter().flat_map(|extra| extra.iter()) {
         body.set(name, value);
@@ -76,69 +69,10 @@ fn from_common(prompt: &Prompt, dialect: Dialect) -> Members {
     body.set_some("tools", params.tools.as_ref());
     body.set_some("tool_choice", params.tool_choice.as_ref());
     body.set_some("response_format", params.response_format.as_ref());
+    body.set_some("parallel_tool_calls", params.parallel_tool_calls.as_ref());
+    body.set_some("reasoning_effort", params.reasoning_effort.as_ref());
+    body.set_some("user", params.user.as_ref());
     body
-}
-
-/// The body of a request to the letter, if it is a JSON object.
-pub(super) fn object(body: &[u8]) -> Option<Json> {
-    serde_json::from_slice(body).ok().filter(|json: &Json| json.get().starts_with('{'))
-}
-
-/// The members of a JSON object, in their order and each value to the letter.
-#[derive(Default)]
-struct Members(Vec<(String, Json)>);
-
-impl Members {
-    fn get(&self, name: &str) -> Option<&Json> {
-        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value)
-    }
-
-    /// Sets a member in its place, or at the end.
-    fn set<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) {
-        let value = Json::of(&value).expect("plain data has a JSON form");
-        match self.0.iter_mut().find(|(known, _)| known == name) {
-            Some((_, old)) => *old = value,
-            None => self.0.push((name.to_owned(), value)),
-        }
-    }
-
-    fn set_some<T: Serialize>(&mut self, name: &str, value: Option<&T>) {
-        if let Some(value) = value {
-            self.set(name, value);
-        }
-    }
-}
-
-impl Serialize for Members {
-    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        let mut map = s.serialize_map(Some(self.0.len()))?;
-        for (name, value) in &self.0 {
-            map.serialize_entry(name, value)?;
-        }
-        map.end()
-    }
-}
-
-impl<'de> Deserialize<'de> for Members {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl<'de> de::Visitor<'de> for Visitor {
-            type Value = Members;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
-                let mut members = Members::default();
-                while let Some((name, value)) = map.next_entry::<String, Json>()? {
-                    members.set(&name, &value); // of two members of one name the last one counts, as everywhere
-                }
-                Ok(members)
-            }
-        }
-        d.deserialize_map(Visitor)
-    }
 }
 
 #[cfg(test)]

@@ -31,6 +31,7 @@ struct Create {
     on_disconnect: Option<OnDisconnect>,
     metadata: Option<Json>,
     backend_options: Option<Json>,
+    strict: Option<bool>,
 }
 
 /// A body of plain text: it is the prompt.
@@ -116,12 +117,14 @@ pub fn parse(body: &[u8]) -> Result<Prompt, BadRequest> {
             tools: create.tools,
             tool_choice: create.tool_choice,
             response_format: create.response_format,
-            n: None,
+            ..Params::default()
         },
         backend_options: create.backend_options,
         metadata: create.metadata,
         on_disconnect: create.on_disconnect.unwrap_or_default(),
+        strict: create.strict.unwrap_or_default(),
         body: serde_json::from_slice(body).ok(),
+        ..Prompt::default()
     })
 }
 

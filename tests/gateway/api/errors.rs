@@ -91,12 +91,34 @@ async fn a_body_that_is_too_large_is_refused() {
     assert!(problem["remedy"].as_str().is_some_and(|remedy| remedy.contains("max_body")), "{problem}");
 }
 
+/// What no handler has seen is told to other protocols' clients in their shapes too.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_protocol_reads_errors_in_its_own_shape() {
+    let gateway = TestGateway::start().await;
+    let foreign = ("sec-fetch-site", "cross-site");
+    let anthropic = ("anthropic-version", "2023-06-01");
+    for (method, path, headers, status, word) in [
+        ("GET", "/v1/chat/completions", &[][..], 405, "method_not_allowed"),
+        ("POST", "/v1/models", &[], 405, "method_not_allowed"),
+        ("GET", "/v1/nothing", &[], 404, "not_found"),
+        ("POST", "/v1/chat/completions", &[foreign], 403, "cross_site"),
+        ("GET", "/v1/nothing", &[anthropic], 404, "not_found_error"),
+        ("POST", "/v1/messages", &[foreign], 403, "permission_error"),
+    ] {
+        let response = gateway.send(method, path, headers, "{}").await;
+        assert_eq!((response.status, response.header("content-type")), (status, Some("application/json")), "{path}");
+        let told = response.json().await;
+        let known = if word.ends_with("_error") { &told["error"]["type"] } else { &told["error"]["code"] };
+        assert_eq!(*known, word, "{method} {path}: {told}");
+        assert!(told["error"]["message"].as_str().is_some_and(|words| words.len() > 10), "{told}");
+        assert_eq!(told["type"] == "error", word.ends_with("_error"), "{told}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn unknown_paths_and_wrong_methods_are_problems_too() {
     let gateway = TestGateway::start().await;
-    for path in
-        ["/v1", "/v1/", "/v1/stream", "/v1/streams/", "/v1/streams/a/b/c", "/v2/streams", "/%ff", "/%00", "/a/../b"]
-    {
+    for path in ["/v1", "/v1/", "/v1/streams/", "/v1/streams/a/b/c", "/v2/streams", "/%ff", "/%00", "/a/../b"] {
         let problem = problem(gateway.get(path, &[]).await, 404, "not_found").await;
         assert!(problem["remedy"].as_str().is_some_and(|remedy| remedy.contains("/v1/streams")), "{path}");
     }
@@ -108,7 +130,6 @@ async fn unknown_paths_and_wrong_methods_are_problems_too() {
         ("POST", format!("/v1/streams/{id}")),
         ("POST", format!("/v1/streams/{id}/events")),
         ("GET", format!("/v1/streams/{id}/cancel")),
-        ("POST", "/v1/models".to_owned()),
         ("POST", "/healthz".to_owned()),
         ("POST", "/".to_owned()),
         ("BREW", "/v1/streams".to_owned()),

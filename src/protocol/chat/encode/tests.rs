@@ -4,7 +4,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    event::{Annotation, At, Delta, End, Failure, Finish, Json, Opaque, PartStart, PartState, Reason, Tool, Usage},
+    event::{
+        Annotation, At, Delta, End, Failure, Finish, Json, Opaque, PartStart, PartState, Reason, Status, Tool, Usage,
+    },
     id::StreamId,
     protocol::chat::Completion,
     record::write,

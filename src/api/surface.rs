@@ -1,0 +1,109 @@
+//! Each protocol's clients read errors in their own shape. Which one a client speaks is told by the path it asks, so that also what
+//! no handler of it has seen (a wrong method, a foreign site, a body too large) reaches it in words it knows.
+
+use axum::{
+    body::Body,
+    extract::Request,
+    http::{HeaderMap, HeaderName, HeaderValue, header},
+    middleware::Next,
+    response::Response,
+};
+use serde::Serialize;
+
+use super::error::Problem;
+use crate::protocol::{chat, messages};
+
+/// A protocol as clients speak it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Surface {
+    /// lastword's own, and all that is no model's.
+    Native,
+    /// OpenAI's: Chat Completions, Responses and what else it has.
+    OpenAi,
+    /// Anthropic's.
+    Anthropic,
+}
+
+impl Surface {
+    /// The one that this path belongs to, or, where both have it, this client speaks.
+    #[must_use]
+    pub fn of(path: &str, headers: &HeaderMap) -> Self {
+        let Some(path) = path.strip_prefix("/v1/") else { return Self::Native };
+        match path.split('/').next().unwrap_or_default() {
+            "" | "streams" | "prompts" => Self::Native,
+            "messages" => Self::Anthropic,
+            _ if headers.contains_key("anthropic-version") => Self::Anthropic,
+            _ => Self::OpenAi,
+        }
+    }
+}
+
+/// Writes the problem that a response is, if it is one, as the client reads it.
+pub async fn in_its_words(request: Request, next: Next) -> Response {
+    let surface = Surface::of(request.uri().path(), request.headers());
+    let mut response = next.run(request).await;
+    let Some(problem) = response.extensions_mut().remove::<Problem>() else { return response };
+    match surface {
+        Surface::Native => response,
+        Surface::OpenAi => as_openai(&problem, response),
+        Surface::Anthropic => as_anthropic(&problem, response),
+    }
+}
+
+fn as_openai(problem: &Problem, response: Response) -> Response {
+    let code = if problem.is_unknown_model() { "model_not_found" } else { problem.code() };
+    let status = if problem.is_unknown_model() { 404 } else { problem.status() };
+    let error =
+        chat::ErrorObject { param: problem.field_at_fault(), ..chat::ErrorObject::new(status, problem.words(), code) };
+    rewritten(problem, response, status, &error, HeaderName::from_static("x-request-id"))
+}
+
+fn as_anthropic(problem: &Problem, response: Response) -> Response {
+    let status = if problem.is_unknown_model() { 404 } else { problem.status() };
+    let error = messages::ErrorObject::new(status, problem.words());
+    rewritten(problem, response, status, &error, HeaderName::from_static("request-id"))
+}
+
+/// The response with another body, and with what these clients ask before they look at the status.
+fn rewritten<T: Serialize>(
+    problem: &Problem,
+    mut response: Response,
+    status: u16,
+    error: &T,
+    request_id: HeaderName,
+) -> Response {
+    *response.body_mut() = Body::from(serde_json::to_vec(error).expect("an error is plain data"));
+    *response.status_mut() = status.try_into().unwrap_or(response.status());
+    let headers = response.headers_mut();
+    headers.remove(header::CONTENT_LENGTH);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(should) = problem.should_retry() {
+        headers.insert("x-should-retry", HeaderValue::from_static(if should { "true" } else { "false" }));
+    }
+    if let Some(id) = problem.request_id().and_then(|id| HeaderValue::try_from(id).ok()) {
+        headers.insert(request_id, id);
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_tells_the_protocol_and_where_it_cannot_the_client_does() {
+        let plain = HeaderMap::new();
+        let anthropic = [("anthropic-version".parse().expect("a name"), HeaderValue::from_static("2023-06-01"))];
+        let anthropic: HeaderMap = anthropic.into_iter().collect();
+        for (path, of_plain, of_anthropic) in [
+            ("/v1/streams/x/events", Surface::Native, Surface::Native),
+            ("/healthz", Surface::Native, Surface::Native),
+            ("/v1/chat/completions", Surface::OpenAi, Surface::Anthropic),
+            ("/v1/models", Surface::OpenAi, Surface::Anthropic),
+            ("/v1/messages/count_tokens", Surface::Anthropic, Surface::Anthropic),
+            ("/v1/responses/resp_1", Surface::OpenAi, Surface::Anthropic),
+        ] {
+            assert_eq!((Surface::of(path, &plain), Surface::of(path, &anthropic)), (of_plain, of_anthropic), "{path}");
+        }
+    }
+}
