@@ -79,6 +79,7 @@ impl Mock {
             text,
             repeat: config.repeat.unwrap_or(1),
             call: config.tool_call,
+            finish: config.finish.map(Reason::from),
             limit: prompt.params.max_tokens.unwrap_or(u64::MAX),
             input: count(prompt),
             fault: config.fault,
@@ -133,6 +134,7 @@ struct Scene {
     text: String,
     repeat: u32,
     call: Option<ToolCall>,
+    finish: Option<Reason>,
     /// The most tokens that the prompt asks for.
     limit: u64,
     input: u64,
@@ -183,12 +185,9 @@ impl Scene {
                     }
                 }
             }
-            let raw = match reason {
-                Reason::Length => "length",
-                Reason::ToolCalls => "tool_calls",
-                _ => "stop",
-            };
-            yield Event::Finish(0, Finish { reason: Some(reason), raw: Some(raw.to_owned()), ..Finish::default() });
+            let reason = self.finish.unwrap_or(reason);
+            let raw = Some(reason.as_str().to_owned());
+            yield Event::Finish(0, Finish { reason: Some(reason), raw, ..Finish::default() });
             yield Event::Usage(Usage {
                 input_tokens: Some(self.input),
                 output_tokens: Some(said),
@@ -343,6 +342,12 @@ mod tests {
         assert_eq!(play(&short(1), "echo").0[2..], ["say", "0 stop", "length", "Some(3) Some(1)"]);
         assert_eq!(play(&short(2), "echo").0[4..], ["0 stop", "stop", "Some(3) Some(2)"]);
         assert_eq!(play(&short(0), "echo").0[1..], ["length", "Some(3) Some(0)"]);
+    }
+
+    #[test]
+    fn it_stops_for_the_reason_it_is_told() {
+        let (said, _) = play(&prompt(r#"{"text":"a","delay":"0s","finish":"content_filter"}"#), "words");
+        assert!(said.contains(&"content_filter".to_owned()), "{said:?}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     backend::{BackendError, BadConfig, Clocks, ErrorKind},
-    event::Json,
+    event::{Json, Reason},
     near::Unknown,
 };
 
@@ -23,6 +23,8 @@ pub struct Config {
     pub reasoning: Option<String>,
     /// Called at the end.
     pub tool_call: Option<ToolCall>,
+    /// Why it stops when it has said all, in place of its own reason.
+    pub finish: Option<FinishReason>,
     /// The time between two tokens; 30 ms if not said.
     pub delay: Option<Span>,
     /// By how much that time varies at most, to either side.
@@ -55,6 +57,31 @@ pub struct ToolCall {
 
 fn no_arguments() -> Value {
     Value::Object(Map::new())
+}
+
+/// The reasons for which a model stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FinishReason {
+    /// It was done.
+    Stop,
+    /// The token limit.
+    Length,
+    /// It waits for tools.
+    ToolCalls,
+    /// A filter of the upstream's.
+    ContentFilter,
+}
+
+impl From<FinishReason> for Reason {
+    fn from(reason: FinishReason) -> Self {
+        match reason {
+            FinishReason::Stop => Self::Stop,
+            FinishReason::Length => Self::Length,
+            FinishReason::ToolCalls => Self::ToolCalls,
+            FinishReason::ContentFilter => Self::ContentFilter,
+        }
+    }
 }
 
 /// A failure to be played.
@@ -154,6 +181,7 @@ impl Config {
             repeat: self.repeat.or(below.repeat),
             reasoning: self.reasoning.or(below.reasoning),
             tool_call: self.tool_call.or(below.tool_call),
+            finish: self.finish.or(below.finish),
             delay: self.delay.or(below.delay),
             jitter: self.jitter.or(below.jitter),
             first: self.first.or(below.first),
