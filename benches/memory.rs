@@ -25,6 +25,7 @@ use lastword::{
     route,
     store::memory::Memory,
     telemetry::Metrics,
+    template::Templates,
 };
 use tokio::sync::Semaphore;
 use tower::ServiceExt;
@@ -88,12 +89,12 @@ impl House {
             body_timeout: second * 60,
             cors: vec![],
         };
-        let routes = api::router(Arc::new(Api::new(gateway.clone(), settings)));
+        let routes = api::router(Arc::new(Api::new(gateway.clone(), Templates::new("prompts".into()), settings)));
         Self { gateway, tokens, routes }
     }
 
     async fn start(&self) -> StreamId {
-        let prompt: Prompt = native::parse(br#"{"prompt":"hi"}"#).expect("a prompt");
+        let prompt: Prompt = native::parse(br#"{"prompt":"hi"}"#).expect("a prompt").prompt;
         self.gateway.start(Ask { owner: String::new(), prompt, idempotency: None }).await.expect("it starts").id
     }
 

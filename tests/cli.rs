@@ -52,6 +52,25 @@ fn check_says_what_is_wrong_and_exits_with_2() {
 }
 
 #[test]
+fn prompts_lists_what_there_is_and_says_what_is_broken() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = lastword(folder.path(), &["prompts"], &[]);
+    assert!(
+        text(&out.stdout).contains("summarise: Say in a few sentences what a text says\n"),
+        "{}",
+        text(&out.stdout)
+    );
+    assert!(text(&out.stdout).contains("\n  sentences    how many, at most (else 3)\n"), "{}", text(&out.stdout));
+    assert_eq!((text(&out.stderr), out.status.code()), ("", Some(0)));
+    fs::create_dir(folder.path().join("prompts")).unwrap();
+    fs::write(folder.path().join("prompts/mine.md"), "{{ nothing }}").unwrap();
+    let out = lastword(folder.path(), &["prompts", "--json"], &[]);
+    assert_eq!(text(&out.stdout).lines().count(), 3);
+    assert!(text(&out.stderr).starts_with("lastword: the template `mine` is broken: "), "{}", text(&out.stderr));
+    assert_eq!(out.status.code(), Some(1));
+}
+
+#[test]
 fn serve_does_not_start_with_a_wrong_configuration() {
     let folder = tempfile::tempdir().unwrap();
     let key = ["serve", "--backend", "http://127.0.0.1:1", "--backend-key-env", "KEY"];

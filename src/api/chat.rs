@@ -35,7 +35,7 @@ pub(super) async fn create(
 ) -> Result<Response, Problem> {
     let body = body?;
     let asked = chat::parse(&body.bytes)?;
-    let begun = post::begin(&api, "chat", &headers, &body.bytes, || Ok(asked.prompt)).await?;
+    let begun = post::begin(&api, "chat", &headers, &body.bytes, async || Ok(asked.prompt)).await?;
     drop(body); // its room is for others: from here on it can take long
     let answer = match asked.stream {
         true => chunks(&api, &begun, asked.include_usage, connection).await,

@@ -10,6 +10,7 @@ mod native;
 mod operations;
 mod page;
 mod post;
+mod prompts;
 pub mod surface;
 
 use std::{sync::Arc, time::Duration};
@@ -25,7 +26,7 @@ use bytesize::ByteSize;
 use tokio::sync::Semaphore;
 
 use self::error::Problem;
-use crate::gateway::Gateway;
+use crate::{gateway::Gateway, template::Templates};
 
 /// In every response that is about one stream, in every protocol.
 pub const X_STREAM_ID: HeaderName = HeaderName::from_static("x-stream-id");
@@ -37,6 +38,8 @@ pub const X_LASTWORD_DROPPED: HeaderName = HeaderName::from_static("x-lastword-d
 pub struct Api {
     /// The door to everything.
     pub gateway: Arc<Gateway>,
+    /// The named prompts.
+    templates: Arc<Templates>,
     /// What the operator said of the routes.
     pub settings: Settings,
     /// Room for the bodies that are under way.
@@ -63,8 +66,13 @@ pub struct Settings {
 impl Api {
     /// With room for some bodies.
     #[must_use]
-    pub fn new(gateway: Arc<Gateway>, settings: Settings) -> Self {
-        Self { gateway, settings, bodies: Arc::new(Semaphore::new(body::IN_FLIGHT as usize)) }
+    pub fn new(gateway: Arc<Gateway>, templates: Templates, settings: Settings) -> Self {
+        Self {
+            gateway,
+            templates: Arc::new(templates),
+            settings,
+            bodies: Arc::new(Semaphore::new(body::IN_FLIGHT as usize)),
+        }
     }
 
     /// When a reader that is cut off should come back, in milliseconds: each another time, so that a deploy makes no storm.
@@ -83,6 +91,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/streams/{id}/events", get(native::events).head(native::events_head))
         .route("/v1/streams/{id}/cancel", post(native::cancel))
         .route("/v1/chat/completions", post(chat::create))
+        .route("/v1/prompts", get(prompts::list))
         .route("/v1/models", get(native::models))
         .route("/healthz", get(operations::health))
         .route("/readyz", get(operations::ready))

@@ -22,6 +22,7 @@ use super::{
     error::Problem,
     events::{self, Heartbeat, Seat},
     post::{self, named},
+    prompts,
 };
 use crate::{
     gateway::{Listed, Stream},
@@ -29,7 +30,7 @@ use crate::{
     prompt::Prompt,
     protocol::{
         chat::{ChatEncode, Envelope},
-        native::{self, Answer, Native, Start, events_url, rfc3339},
+        native::{self, Answer, Asked, Native, Start, events_url, rfc3339},
     },
     record::summary::Summary,
 };
@@ -45,7 +46,8 @@ pub(super) async fn create(
     body: Whole,
 ) -> Result<Response, Problem> {
     let surface = if is_text(&headers) { "native text" } else { "native json" };
-    let begun = post::begin(&api, surface, &headers, &body.bytes, || prompt(&headers, &body.bytes)).await?;
+    let begun =
+        post::begin(&api, surface, &headers, &body.bytes, async || prompt(&api, &headers, &body.bytes).await).await?;
     let response = match begun.seen.is_some() || accepts_events(&headers) {
         true => {
             let seat = Seat::take(&api, begun.id, begun.seen, connection).await?;
@@ -203,11 +205,15 @@ impl<S: Send + Sync> FromRequestParts<S> for Named {
 }
 
 /// JSON, whatever its content type (`curl -d` sends none of its own making), unless it says it is plain text.
-fn prompt(headers: &HeaderMap, body: &[u8]) -> Result<Prompt, Problem> {
-    Ok(match is_text(headers) {
-        true => native::on_text(body)?,
-        false => native::parse(body)?,
-    })
+async fn prompt(api: &Api, headers: &HeaderMap, body: &[u8]) -> Result<Prompt, Problem> {
+    if is_text(headers) {
+        return Ok(native::on_text(body)?);
+    }
+    let Asked { prompt, template } = native::parse(body)?;
+    match template {
+        Some((name, variables)) => prompts::filled_in(api, prompt, name, variables).await,
+        None => Ok(prompt),
+    }
 }
 
 fn is_text(headers: &HeaderMap) -> bool {

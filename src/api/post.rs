@@ -41,7 +41,7 @@ pub(super) async fn begin(
     surface: &str,
     headers: &HeaderMap,
     body: &[u8],
-    prompt: impl FnOnce() -> Result<Prompt, Problem>,
+    prompt: impl AsyncFnOnce() -> Result<Prompt, Problem>,
 ) -> Result<Begun, Problem> {
     let seen = last_event_id(headers);
     if let Some(Seen::Long(id, _)) = seen {
@@ -61,7 +61,7 @@ pub(super) async fn begin(
         };
         return Ok(Begun { id, seen, replayed: false, dropped: Vec::new() });
     }
-    let prompt = Prompt { headers: going_along(headers), ..prompt()? };
+    let prompt = Prompt { headers: going_along(headers), ..prompt().await? };
     let started = api.gateway.start(Ask { owner: NOBODY.to_owned(), prompt, idempotency }).await?;
     let Started { id, again, dropped } = started;
     Ok(Begun { id, seen: None, replayed: again, dropped })

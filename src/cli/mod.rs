@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, reason = "a command line prints")]
 
 pub mod check;
+mod prompts;
 mod serve;
 mod upstream;
 
@@ -36,6 +37,7 @@ Then ask, and read the answer as it comes:
 enum Command {
     Serve(serve::Serve),
     Check(check::Check),
+    Prompts(prompts::Prompts),
 }
 
 /// Does what the command line says.
@@ -44,6 +46,7 @@ pub fn run() -> ExitCode {
     let done = match Line::parse().command {
         Command::Serve(serve) => serve.run(),
         Command::Check(check) => check.run(),
+        Command::Prompts(prompts) => prompts.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -24,7 +24,7 @@ use self::document::Document;
 pub use self::error::Error;
 use crate::{
     backend::{self, BadConfig, mock::Mock, openai::OpenAi},
-    gateway, route, server, store, telemetry,
+    gateway, route, server, store, telemetry, template,
 };
 
 /// The file that is read from the working directory when none is named.
@@ -52,6 +52,8 @@ pub struct Config {
     pub store: store::Config,
     /// `[limits]`
     pub limits: gateway::Limits,
+    /// `[prompts]`
+    pub prompts: template::Config,
     /// `[log]`
     pub log: telemetry::Config,
     /// `[backends.NAME]`
@@ -160,6 +162,7 @@ impl Config {
 
     fn take_paths_from(&mut self, folder: &Path) {
         self.store.path = folder.join(&self.store.path);
+        self.prompts.path = folder.join(&self.prompts.path);
         for backend in self.backends.values_mut() {
             if let Backend::OpenAi(http) = backend {
                 http.api_key_file = http.api_key_file.as_ref().map(|file| folder.join(file));

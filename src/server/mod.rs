@@ -31,6 +31,7 @@ use crate::{
     route::Router,
     store,
     telemetry::Metrics,
+    template::Templates,
 };
 
 /// How long readers have to take the ends of their answers, when all answers have ended.
@@ -73,7 +74,7 @@ impl Server {
     /// # Errors
     /// When the address cannot be listened on, or a backend cannot be made.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
-        let Config { server, store, limits, backends, models, default_model, .. } = config;
+        let Config { server, store, limits, prompts, backends, models, default_model, .. } = config;
         let backends = backends.into_iter().map(|(name, backend)| {
             let backend = backend.open(&name).with_context(|| format!("backend `{name}`"))?;
             Ok((name, backend))
@@ -93,7 +94,10 @@ impl Server {
             body_timeout: server.body_timeout,
             cors: server.cors.clone(),
         };
-        let routes = layers::around(api::router(Arc::new(Api::new(gateway.clone(), settings))), &server.cors);
+        let routes = layers::around(
+            api::router(Arc::new(Api::new(gateway.clone(), Templates::new(prompts.path), settings))),
+            &server.cors,
+        );
         let limits = Limits {
             header_timeout: server.header_timeout,
             write_timeout: server.write_timeout,

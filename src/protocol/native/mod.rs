@@ -8,5 +8,5 @@ mod request;
 mod state;
 
 pub use encode::{Native, Start};
-pub use request::{on_text, parse};
+pub use request::{Asked, on_text, parse};
 pub use state::{Answer, State, events_url, rfc3339};

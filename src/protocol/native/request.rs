@@ -1,6 +1,7 @@
 //! `POST /v1/streams`: what a client may ask, and how it is told what it may not.
 
 use serde::{Deserialize, de::IgnoredAny};
+use serde_json::{Map, Value};
 
 use crate::{
     event::Json,
@@ -12,12 +13,23 @@ use crate::{
 /// How much a client may have kept beside each of its answers: it is read with every listing.
 const METADATA: usize = 16 * 1024;
 
-/// The body. Exactly one of `prompt` and `messages` must be there.
+/// What a client asks: a prompt, or one that a template still has to be rendered for.
+#[derive(Debug)]
+pub struct Asked {
+    /// The prompt; without messages where there is a template.
+    pub prompt: Prompt,
+    /// The template's name and what is filled in.
+    pub template: Option<(String, Map<String, Value>)>,
+}
+
+/// The body. Exactly one of `prompt`, `messages` and `template` must be there.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Create {
     prompt: Option<String>,
     messages: Option<Vec<Message>>,
+    template: Option<String>,
+    variables: Option<Map<String, Value>>,
     system: Option<String>,
     model: Option<String>,
     max_tokens: Option<u64>,
@@ -55,7 +67,7 @@ pub fn on_text(body: &[u8]) -> Result<Prompt, BadRequest> {
 ///
 /// # Errors
 /// When it is not JSON, has members that do not exist, or values that make no sense. The first mistake is named.
-pub fn parse(body: &[u8]) -> Result<Prompt, BadRequest> {
+pub fn parse(body: &[u8]) -> Result<Asked, BadRequest> {
     // serde would take a list for the members in their order.
     if body.trim_ascii_start().first() == Some(&b'[') {
         return Err(syntax("it is a list, not an object"));
@@ -63,19 +75,30 @@ pub fn parse(body: &[u8]) -> Result<Prompt, BadRequest> {
     let json = &mut serde_json::Deserializer::from_slice(body);
     let create: Create = serde_path_to_error::deserialize(&mut *json).map_err(explain)?;
     json.end().map_err(|_| syntax("there is something behind the JSON object"))?;
-    let messages = match (create.prompt, create.messages) {
-        (Some(prompt), None) => {
+    let template = create.template.map(|name| (name, create.variables.clone().unwrap_or_default()));
+    if create.variables.is_some() && template.is_none() {
+        let remedy = "name the `template` that they belong to, or leave them out";
+        return Err(BadRequest::of("variables", "there are `variables` and no `template`", remedy));
+    }
+    let messages = match (create.prompt, create.messages, &template) {
+        (Some(prompt), None, None) => {
             said(&prompt)?;
             vec![Message::text(Role::User, prompt)]
         }
-        (None, Some(messages)) if !messages.is_empty() => messages,
-        (None, Some(_)) => return Err(BadRequest::of("messages", "`messages` is empty", "give at least one message")),
-        (Some(_), Some(_)) => {
-            return Err(BadRequest::of("prompt", "both `prompt` and `messages` are given", "give one of the two"));
+        (None, Some(messages), None) if !messages.is_empty() => messages,
+        (None, Some(_), None) => {
+            return Err(BadRequest::of("messages", "`messages` is empty", "give at least one message"));
         }
-        (None, None) => {
-            let remedy = "give `prompt`, a text, or `messages`, a list of {\"role\", \"content\"}";
-            return Err(BadRequest::of("prompt", "there is neither `prompt` nor `messages`", remedy));
+        (None, None, Some(_)) => Vec::new(),
+        (None, None, None) => {
+            let remedy = "give `prompt`, a text, or `messages`, a list of {\"role\", \"content\"}, or a `template`";
+            return Err(BadRequest::of("prompt", "there is neither `prompt` nor `messages` nor `template`", remedy));
+        }
+        (prompt, messages, _) => {
+            let names =
+                [("prompt", prompt.is_some()), ("messages", messages.is_some()), ("template", template.is_some())];
+            let given: Vec<_> = names.iter().filter(|(_, given)| *given).map(|(name, _)| format!("`{name}`")).collect();
+            return Err(BadRequest::of("prompt", format!("{} are given", given.join(" and ")), "give one of them"));
         }
     };
     if let Some(empty) = messages.iter().position(|m| m.content.is_none() && m.tool_calls.is_none()) {
@@ -103,7 +126,7 @@ pub fn parse(body: &[u8]) -> Result<Prompt, BadRequest> {
     if create.max_tokens == Some(0) {
         return Err(BadRequest::of("max_tokens", "`max_tokens` is 0", "give at least 1, or leave it out"));
     }
-    Ok(Prompt {
+    let prompt = Prompt {
         protocol: "native".into(),
         model: create.model.unwrap_or_default(),
         system: create.system,
@@ -125,7 +148,8 @@ pub fn parse(body: &[u8]) -> Result<Prompt, BadRequest> {
         strict: create.strict.unwrap_or_default(),
         body: serde_json::from_slice(body).ok(),
         ..Prompt::default()
-    })
+    };
+    Ok(Asked { prompt, template })
 }
 
 fn said(prompt: &str) -> Result<(), BadRequest> {
@@ -183,7 +207,10 @@ mod tests {
             (r#"{"promt":"x"}"#, "promt", "did you mean `prompt`?"),
             (r#"{"prompt":"  "}"#, "prompt", "say something"),
             (r#"{}"#, "prompt", "give `prompt`"),
-            (r#"{"prompt":"x","messages":[]}"#, "prompt", "one of the two"),
+            (r#"{"prompt":"x","messages":[]}"#, "prompt", "one of them"),
+            (r#"{"prompt":"x","template":"t"}"#, "prompt", "one of them"),
+            (r#"{"prompt":"x","variables":{}}"#, "variables", "`template`"),
+            (r#"{"template":"t","variables":[]}"#, "variables", ""),
             (r#"{"messages":[]}"#, "messages", "at least one"),
             (r#"{"messages":[{"role":"usr","content":"x"}]}"#, "messages[0].role", "did you mean `user`?"),
             (r#"{"messages":[{"role":"user"}]}"#, "messages[0].content", "give it a `content`"),
@@ -209,7 +236,7 @@ mod tests {
     #[test]
     fn the_body_is_kept_to_the_letter() {
         let body = r#"{"prompt": "x", "temperature": 0.70, "stop": "END", "metadata": {"b": 1, "a": 1.0}}"#;
-        let prompt = parse(body.as_bytes()).expect("good");
+        let prompt = parse(body.as_bytes()).expect("good").prompt;
         assert_eq!(prompt.body.as_ref().map(Json::get), Some(body));
         assert_eq!(prompt.metadata.as_ref().map(Json::get), Some(r#"{"b": 1, "a": 1.0}"#));
         assert_eq!(prompt.params.stop, ["END"]);

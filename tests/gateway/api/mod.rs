@@ -7,6 +7,7 @@ mod events;
 mod operations;
 mod page;
 mod privacy;
+mod prompts;
 mod streams;
 
 use std::{future::Future, time::Duration};
