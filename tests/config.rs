@@ -438,12 +438,37 @@ fn check_says_what_a_configuration_comes_to() {
     );
 }
 
+#[test]
+fn tls_needs_both_files_and_what_they_should_hold() {
+    for (text, words) in [
+        ("[server]\ntls_cert = \"c.pem\"", "tls_cert has no tls_key beside it"),
+        ("[server]\ntls_key = \"k.pem\"", "tls_key has no tls_cert beside it"),
+        ("[server]\ntls_cert = \"c.pem\"\ntls_key = \"k.pem\"", "c.pem: "),
+        ("[server]\ntls_cert = \"c\"\ntls_key = \"k\"\ntls_self_signed = true", "tls_self_signed stands beside"),
+    ] {
+        let said = said(text);
+        assert!(said.contains(words) && said.starts_with("lastword.toml:"), "{text}: {said}");
+    }
+    let said = Summary(&parse("[server]\ntls_self_signed = true")).to_string();
+    assert!(said.contains("https://127.0.0.1:8080"), "{said}");
+}
+
 // The example.
 
-/// The example with its examples in force, and a key where it says one is.
-fn example(key_file: &Path) -> String {
-    fs::write(key_file, "hush").unwrap();
-    let text = include_str!("../lastword.example.toml").replace("/run/secrets/azure", key_file.to_str().unwrap());
+/// The example with its examples in force, and files in this folder where it says there are some.
+fn example(folder: &Path) -> String {
+    let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let files = [
+        ("/run/secrets/azure", "hush".to_owned()),
+        ("/etc/lastword/cert.pem", certificate.cert.pem()),
+        ("/etc/lastword/key.pem", certificate.signing_key.serialize_pem()),
+    ];
+    let mut text = include_str!("../lastword.example.toml").to_owned();
+    for (path, content) in files {
+        let file = folder.join(path.rsplit('/').next().unwrap());
+        fs::write(&file, content).unwrap();
+        text = text.replace(path, file.to_str().unwrap());
+    }
     let key = |line: &str| line.starts_with('#') && !line.starts_with("# ") && line != "#";
     text.lines().map(|line| if key(line) { &line[1..] } else { line }).collect::<Vec<_>>().join("\n")
 }
@@ -455,7 +480,7 @@ fn the_example_has_the_defaults() {
     assert_eq!(format!("{as_it_is:#?}"), format!("{nothing:#?}"));
 
     let folder = tempfile::tempdir().unwrap();
-    let text = example(&folder.path().join("key"));
+    let text = example(folder.path());
     let config = Config::parse("lastword.example.toml", &text, &env([("LOCAL_KEY", "k")]), &[]).unwrap();
     let Backend::OpenAi(local) = &config.backends["local"] else { panic!("of another kind") };
     assert_eq!(local.timeouts, lastword::backend::Clocks::default());
@@ -467,7 +492,7 @@ fn the_example_has_the_defaults() {
 #[test]
 fn the_example_has_every_key() {
     let folder = tempfile::tempdir().unwrap();
-    let example: toml::Table = example(&folder.path().join("key")).parse().unwrap();
+    let example: toml::Table = example(folder.path()).parse().unwrap();
     let mut there: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     let mut valid = there.clone();
     for (section, of) in [
@@ -475,6 +500,7 @@ fn the_example_has_every_key() {
         ("server", "server"),
         ("store", "store"),
         ("limits", "limits"),
+        ("prompts", "prompts"),
         ("log", "log"),
         ("backends.mock", "mock"),
         ("backends.mock.tool_call", "tool_call"),

@@ -36,7 +36,8 @@ impl fmt::Display for Summary<'_> {
             Some(file) => writeln!(f, "{} is right", file.display())?,
             None => writeln!(f, "no file: the built-in defaults")?,
         }
-        writeln!(f, "listens on  http://{}", config.server.listen)?;
+        let tls = config.server.tls_cert.is_some() || config.server.tls_self_signed;
+        writeln!(f, "listens on  {}://{}", if tls { "https" } else { "http" }, config.server.listen)?;
         writeln!(
             f,
             "default     {}",

@@ -1,7 +1,7 @@
 //! What can only be checked when all is read: names that must exist, bounds that must agree.
 
 use super::{Config, document::Document, error::Error};
-use crate::{near::Unknown, route};
+use crate::{near::Unknown, route, server::tls::Tls};
 
 /// Finds the first thing that is wrong.
 pub(super) fn check(config: &Config, document: &Document<'_>) -> Result<(), Error> {
@@ -9,6 +9,10 @@ pub(super) fn check(config: &Config, document: &Document<'_>) -> Result<(), Erro
 
     if let Err((key, what)) = config.server.check() {
         return fault(&["server", key], format!("server.{key} {what}"));
+    }
+    if let Err(what) = Tls::new(&config.server) {
+        let key = if config.server.tls_self_signed { "tls_self_signed" } else { "tls_cert" };
+        return fault(&["server", key], format!("server.{key}: {what}"));
     }
     for (name, backend) in &config.backends {
         if name.is_empty() || name.contains('/') {

@@ -163,6 +163,9 @@ impl Config {
     fn take_paths_from(&mut self, folder: &Path) {
         self.store.path = folder.join(&self.store.path);
         self.prompts.path = folder.join(&self.prompts.path);
+        for file in [&mut self.server.tls_cert, &mut self.server.tls_key].into_iter().flatten() {
+            *file = folder.join(&*file);
+        }
         for backend in self.backends.values_mut() {
             if let Backend::OpenAi(http) = backend {
                 http.api_key_file = http.api_key_file.as_ref().map(|file| folder.join(file));

@@ -1,4 +1,4 @@
-//! The accept loop: HTTP/1.0, HTTP/1.1 and cleartext HTTP/2 on one port, each connection one task, all of them
+//! The accept loop: HTTP/1.0, HTTP/1.1 and HTTP/2 on one port, in the clear or over TLS, each connection one task, all of them
 //! waited for.
 //!
 //! hyper's own builders, not `axum::serve`: 11 KB an open connection instead of 20, and limits on what a client may
@@ -13,10 +13,12 @@ use std::time::Duration;
 use axum::Router;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::select;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, sleep_until};
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
@@ -25,6 +27,7 @@ use super::answer::Answers;
 use super::io::{Io, Version};
 use super::link::Link;
 use super::stream::Streams;
+use super::tls::Tls;
 
 /// The longest request head, in bytes; a longer one is a 431. Node's default, and hyper's own for HTTP/2. On HTTP/1 it
 /// is also the largest read buffer a connection can grow to (hyper starts at 8 KiB whatever is said here).
@@ -103,10 +106,11 @@ impl Stop {
 }
 
 /// Serves `router` on `listener` until `stop` is told; returns when every connection and every answer is gone.
-pub async fn accept(listener: TcpListener, router: Router, limits: Limits, stop: Stop) {
+pub async fn accept(listener: TcpListener, tls: Option<Tls>, router: Router, limits: Limits, stop: Stop) {
     let slots = Arc::new(Semaphore::new(limits.max_connections));
     let tasks = TaskTracker::new();
-    let server = Arc::new(Server { router, http1: http1(&limits), limits, stop: stop.clone(), tasks: tasks.clone() });
+    let server =
+        Arc::new(Server { tls, router, http1: http1(&limits), limits, stop: stop.clone(), tasks: tasks.clone() });
     let mut failures = Failures::default();
     loop {
         let next = async {
@@ -164,6 +168,7 @@ impl Failures {
 
 /// What every connection needs.
 struct Server {
+    tls: Option<Tls>,
     router: Router,
     http1: http1::Builder,
     limits: Limits,
@@ -180,21 +185,40 @@ impl Server {
         let Ok(mut io) = Io::new(socket, Arc::clone(&link), self.limits.write_timeout) else {
             return;
         };
-        let version = select! {
+        let driver = Driver { link: &link, drain: &drain, abort: &self.stop.abort, first_head };
+        let opening = async {
+            Ok(match &self.tls {
+                None => (io.version().await?, Socket::Plain(io)),
+                Some(tls) => {
+                    let (io, version) = tls.accept(io).await?;
+                    (version, Socket::Tls(Box::new(io)))
+                }
+            })
+        };
+        let opened: io::Result<_> = select! {
             biased;
-            version = io.version() => version,
+            opened = opening => opened,
             () = sleep_until(first_head) => return,
             () = drain.cancelled() => return,
         };
-        let (io, answers) = (TokioIo::new(io), Answers::new(self.router.clone(), Arc::clone(&link)));
-        let driver = Driver { link: &link, drain: &drain, abort: &self.stop.abort, first_head };
-        match version {
-            Ok(Version::Http1) => driver.drive(pin!(self.http1.serve_connection(io, answers))).await,
-            // Boxed: it is large, and most connections are HTTP/1.
-            Ok(Version::Http2) => {
-                driver.drive(Box::pin(self.http2(&link).serve_connection(io, answers)).as_mut()).await
-            }
+        match opened {
+            Ok((version, Socket::Plain(io))) => self.speak(io, version, &link, driver).await,
+            // Boxed: its state is large, and so would be that of the connections without TLS.
+            Ok((version, Socket::Tls(io))) => Box::pin(self.speak(*io, version, &link, driver)).await,
             Err(error) => debug!(%error, "connection failed"),
+        }
+    }
+
+    /// Answers on a connection until it ends.
+    async fn speak<S>(&self, io: S, version: Version, link: &Arc<Link>, driver: Driver<'_>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (io, answers) = (TokioIo::new(io), Answers::new(self.router.clone(), Arc::clone(link)));
+        match version {
+            Version::Http1 => driver.drive(pin!(self.http1.serve_connection(io, answers))).await,
+            // Boxed: it is large, and most connections are HTTP/1.
+            Version::Http2 => driver.drive(Box::pin(self.http2(link).serve_connection(io, answers)).as_mut()).await,
         }
     }
 
@@ -268,18 +292,26 @@ impl Driver<'_> {
     }
 }
 
+/// A client's socket, when it is known what is spoken on it.
+enum Socket {
+    Plain(Io),
+    Tls(Box<TlsStream<Io>>),
+}
+
 /// What hyper's two kinds of connection have in common.
 trait Connection: Future<Output = hyper::Result<()>> {
     fn graceful_shutdown(self: Pin<&mut Self>);
 }
 
-impl Connection for http1::Connection<TokioIo<Io>, Answers> {
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection for http1::Connection<TokioIo<S>, Answers> {
     fn graceful_shutdown(self: Pin<&mut Self>) {
         self.graceful_shutdown();
     }
 }
 
-impl Connection for http2::Connection<TokioIo<Io>, Answers, Streams> {
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Connection
+    for http2::Connection<TokioIo<S>, Answers, Streams>
+{
     fn graceful_shutdown(self: Pin<&mut Self>) {
         self.graceful_shutdown();
     }

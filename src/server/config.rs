@@ -1,6 +1,6 @@
 //! `[server]`: where lastword listens, and how long a connection may take for what.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use bytesize::ByteSize;
 use serde::{Deserialize, Deserializer, de::Error};
@@ -12,6 +12,12 @@ pub struct Config {
     /// The address and the port; port 0 is any free one.
     #[serde(deserialize_with = "address")]
     pub listen: SocketAddr,
+    /// The certificate and those that vouch for it, as PEM; relative to the config file. With it TLS is spoken, and nothing else.
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key, as PEM.
+    pub tls_key: Option<PathBuf>,
+    /// TLS with a certificate of lastword's own making, which nobody trusts: for trying things out.
+    pub tls_self_signed: bool,
     /// For a request's head, from its first byte or from the end of the request before it.
     #[serde(with = "crate::duration")]
     pub header_timeout: Duration,
@@ -50,6 +56,9 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            tls_cert: None,
+            tls_key: None,
+            tls_self_signed: false,
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(60),
             write_timeout: Duration::from_secs(25),
@@ -79,6 +88,17 @@ impl Config {
         ];
         if let Some((key, _)) = clocks.iter().find(|(_, clock)| clock.is_zero()) {
             return Err((key, "must be longer than nothing".to_owned()));
+        }
+        match (&self.tls_cert, &self.tls_key) {
+            (Some(_), None) => return Err(("tls_cert", "has no tls_key beside it".to_owned())),
+            (None, Some(_)) => return Err(("tls_key", "has no tls_cert beside it".to_owned())),
+            (Some(_), Some(_)) if self.tls_self_signed => {
+                return Err((
+                    "tls_self_signed",
+                    "stands beside a certificate of yours; remove one of the two".to_owned(),
+                ));
+            }
+            _ => {}
         }
         if self.max_connections == 0 {
             return Err(("max_connections", "must be at least 1".to_owned()));

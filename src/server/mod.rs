@@ -10,11 +10,12 @@ mod io;
 mod layers;
 mod link;
 mod stream;
+pub mod tls;
 pub mod upstream;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -23,7 +24,10 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use self::accept::{Limits, Stop};
+use self::{
+    accept::{Limits, Stop},
+    tls::Tls,
+};
 use crate::{
     api::{self, Api, Settings},
     config::Config,
@@ -82,6 +86,7 @@ impl Server {
         let backends = backends.collect::<anyhow::Result<BTreeMap<_, _>>>()?;
         let router = Router::new(backends, models, default_model);
         let gateway = Gateway::new(store::open(&store), router, limits, Arc::new(Metrics::new()));
+        let tls = Tls::new(&server).map_err(|error| anyhow!("TLS: {error}"))?;
         let listener = TcpListener::bind(server.listen).await.with_context(|| {
             format!("cannot listen on {}; [server] listen or --listen names another address", server.listen)
         })?;
@@ -105,12 +110,13 @@ impl Server {
             ..Limits::default()
         };
         let stop = Stop::default();
-        let accepting = tokio::spawn(accept::accept(listener, routes, limits, stop.clone()));
+        let accepting = tokio::spawn(accept::accept(listener, tls.clone(), routes, limits, stop.clone()));
         let tending = tokio::spawn(gateway.clone().tend());
         if !address.ip().is_loopback() {
             warn!("there is no authentication yet: everybody who can reach {address} can ask and read");
         }
-        info!("listening on http://{address}");
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        info!("listening on {scheme}://{address}");
         Ok(Self { address, gateway, stop, drain: server.drain, accepting, tending })
     }
 

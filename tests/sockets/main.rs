@@ -2,6 +2,7 @@
 //! answer is a FIN or a reset. The server and its clients are in `toys.rs`.
 #![expect(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
+mod tls;
 mod toys;
 
 use std::io;

@@ -16,6 +16,7 @@ use futures_util::Stream;
 use h2::client::SendRequest;
 use lastword::api::connection::{Connection, GaveUp};
 use lastword::server::accept::{Limits, Stop, accept};
+use lastword::server::tls::Tls;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
@@ -64,6 +65,10 @@ pub(crate) const SHORT: Duration = Duration::from_millis(100);
 
 impl Server {
     pub(crate) async fn start(limits: Limits) -> Self {
+        Self::over(None, limits).await
+    }
+
+    pub(crate) async fn over(tls: Option<Tls>, limits: Limits) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
         let (sender, dropped) = mpsc::unbounded_channel();
@@ -81,7 +86,7 @@ impl Server {
             .route("/refuses", post(async || StatusCode::PAYLOAD_TOO_LARGE))
             .with_state(toys.clone());
         let stop = Stop::default();
-        let accepting = tokio::spawn(accept(listener, router, limits, stop.clone()));
+        let accepting = tokio::spawn(accept(listener, tls, router, limits, stop.clone()));
         Self { at, stop, accepting, dropped, toys }
     }
 
