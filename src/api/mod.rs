@@ -6,6 +6,7 @@ mod chat;
 pub mod connection;
 pub mod error;
 mod events;
+mod messages;
 mod native;
 mod operations;
 mod page;
@@ -83,6 +84,8 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/streams/{id}/events", get(native::events).head(native::events_head))
         .route("/v1/streams/{id}/cancel", post(native::cancel))
         .route("/v1/chat/completions", post(chat::create))
+        .route("/v1/messages", post(messages::create))
+        .route("/v1/messages/count_tokens", post(messages::count_tokens))
         .route("/v1/models", get(native::models))
         .route("/healthz", get(operations::health))
         .route("/readyz", get(operations::ready))

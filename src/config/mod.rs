@@ -23,7 +23,7 @@ use serde::Deserialize;
 use self::document::Document;
 pub use self::error::Error;
 use crate::{
-    backend::{self, BadConfig, mock::Mock, openai::OpenAi},
+    backend::{self, BadConfig, anthropic::Anthropic, mock::Mock, openai::OpenAi},
     gateway, route, server, store, telemetry,
 };
 
@@ -68,6 +68,8 @@ pub enum Backend {
     Mock(backend::mock::Config),
     /// Any Chat Completions server.
     OpenAi(backend::http::Config),
+    /// Anthropic, or any other server of Messages.
+    Anthropic(backend::http::Config),
 }
 
 impl Backend {
@@ -77,6 +79,7 @@ impl Backend {
         match self {
             Self::Mock(_) => "mock",
             Self::OpenAi(_) => "openai",
+            Self::Anthropic(_) => "anthropic",
         }
     }
 
@@ -89,6 +92,7 @@ impl Backend {
         Ok(match self {
             Self::Mock(config) => Arc::new(Mock::new(name, config.clone())?),
             Self::OpenAi(config) => Arc::new(OpenAi::new(name, config.clone())?),
+            Self::Anthropic(config) => Arc::new(Anthropic::new(name, config.clone())?),
         })
     }
 }
@@ -98,7 +102,7 @@ impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Mock(_) => f.write_str(self.kind()),
-            Self::OpenAi(http) => write!(f, "{}, {}", self.kind(), http.base_url),
+            Self::OpenAi(http) | Self::Anthropic(http) => write!(f, "{}, {}", self.kind(), http.base_url),
         }
     }
 }
@@ -147,6 +151,7 @@ impl Config {
         for flag in flags {
             document.put(flag.name, flag.key.split('.'), document::string(&flag.value))?;
         }
+        environment::usual_places(&mut document);
         environment::fill_in(&mut document, env)?;
         document.turn_kinds_into_variants()?;
         let mut config: Self = document.read()?;
@@ -161,7 +166,7 @@ impl Config {
     fn take_paths_from(&mut self, folder: &Path) {
         self.store.path = folder.join(&self.store.path);
         for backend in self.backends.values_mut() {
-            if let Backend::OpenAi(http) = backend {
+            if let Backend::OpenAi(http) | Backend::Anthropic(http) = backend {
                 http.api_key_file = http.api_key_file.as_ref().map(|file| folder.join(file));
             }
         }

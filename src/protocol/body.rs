@@ -41,6 +41,24 @@ impl Members {
         Some(self.0.remove(at).1)
     }
 
+    /// Sets all these members, but for those that say nothing.
+    pub(super) fn join(&mut self, more: Self) {
+        more.0.iter().filter(|(_, value)| value.get() != "null").for_each(|(name, value)| self.set(name, value));
+    }
+
+    /// Adds these members, but for those that are there already.
+    pub(super) fn add(&mut self, more: Self) {
+        more.0.into_iter().for_each(|(name, value)| {
+            if self.get(&name).is_none() {
+                self.0.push((name, value));
+            }
+        });
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Takes away what was said to lastword alone.
     pub(super) fn without_ours(mut self) -> Self {
         self.0.retain(|(name, _)| !OF_LASTWORD.contains(&&**name));
