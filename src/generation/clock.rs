@@ -49,8 +49,11 @@ impl Clock {
         let now = now();
         self.phase = match (&self.phase, event) {
             (Phase::Content { last, .. }, Event::Alive) => Phase::Content { last: *last, alive: now },
-            (Phase::First(since), Event::Alive | Event::Attempt(_)) => Phase::First(*since),
-            (Phase::Head, Event::Alive | Event::Attempt(_)) => Phase::First(now),
+            // What an upstream says of its answer before there is one is no content.
+            (Phase::First(since), Event::Alive | Event::Attempt(_) | Event::Usage(_) | Event::Opaque(_)) => {
+                Phase::First(*since)
+            }
+            (Phase::Head, Event::Alive | Event::Attempt(_) | Event::Usage(_) | Event::Opaque(_)) => Phase::First(now),
             _ => Phase::Content { last: now, alive: now },
         };
     }

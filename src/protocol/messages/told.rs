@@ -96,7 +96,7 @@ pub(super) fn stop_reason(finish: &Finish) -> &str {
     let raw = finish.raw.as_deref();
     match finish.reason {
         Some(Reason::Stop) => match raw {
-            Some(raw @ ("stop_sequence" | "pause_turn")) => raw,
+            Some(raw @ ("end_turn" | "stop_sequence" | "pause_turn")) => raw,
             _ if finish.stop_sequence.is_some() => "stop_sequence",
             _ => "end_turn",
         },

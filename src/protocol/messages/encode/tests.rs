@@ -383,6 +383,7 @@ fn a_reason_is_told_in_the_words_of_this_protocol() {
     for (reason, raw, told) in [
         (Some(Reason::Stop), Some("stop"), "end_turn"),
         (Some(Reason::Stop), Some("stop_sequence"), "stop_sequence"),
+        (Some(Reason::Stop), Some("pause_turn"), "pause_turn"),
         (Some(Reason::Length), Some("length"), "max_tokens"),
         (Some(Reason::Length), Some("model_context_window_exceeded"), "model_context_window_exceeded"),
         (Some(Reason::Budget), None, "max_tokens"),
@@ -394,6 +395,18 @@ fn a_reason_is_told_in_the_words_of_this_protocol() {
         let finish = Finish { reason, raw: raw.map(str::to_owned), ..Finish::default() };
         assert_eq!(told::stop_reason(&finish), told);
     }
+    // llama.cpp says so where it met a stop sequence; other protocols have no word for that.
+    let met = |raw: &str| {
+        let stop_sequence = Some("END".to_owned());
+        told::stop_reason(&Finish {
+            reason: Some(Reason::Stop),
+            raw: Some(raw.to_owned()),
+            stop_sequence,
+            safety: None,
+        })
+        .to_owned()
+    };
+    assert_eq!((met("end_turn"), met("stop")), ("end_turn".to_owned(), "stop_sequence".to_owned()));
 }
 
 fn part_type() -> impl Strategy<Value = PartType> + Clone {
