@@ -288,6 +288,25 @@ mod tests {
     }
 
     #[test]
+    fn a_part_that_is_not_known_is_found_where_the_client_put_it() {
+        let part = serde_json::json!({ "type": "new", "x": 1 });
+        let said = |part: &Value| Message {
+            content: Some(Content::Parts(vec![part.clone()])),
+            ..Message::text(Role::User, "")
+        };
+        let known = serde_json::json!({ "type": "text", "text": "a" });
+        let mut prompt = Prompt { messages: vec![said(&known), said(&part)], ..Prompt::default() };
+        let found = |prompt: &Prompt, known: &[&str]| prompt.part_beyond(known);
+        assert_eq!(found(&prompt, &["text", "new"]), None);
+        assert_eq!(found(&prompt, &["text"]), Some(("messages[1].content[0]".to_owned(), "new".to_owned())));
+        let body =
+            serde_json::json!({ "messages": [{ "content": "b" }, { "content": [{ "content": [known, part] }] }] });
+        prompt.body = Json::of(&body);
+        let place = "messages[1].content[0].content[1]".to_owned();
+        assert_eq!(found(&prompt, &["text"]), Some((place, "new".to_owned())));
+    }
+
+    #[test]
     fn debug_shows_none_of_the_words() {
         let prompt = Prompt { messages: vec![Message::text(Role::User, "secret words")], ..Prompt::default() };
         assert!(!format!("{prompt:?}").contains("secret"));

@@ -98,7 +98,7 @@ fn now() -> Instant {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{At, Attempt, Delta};
+    use crate::event::{At, Attempt, Delta, Usage};
 
     fn clocks() -> Clocks {
         let s = Duration::from_secs;
@@ -132,6 +132,15 @@ mod tests {
         }
         clock.heard(&word);
         assert_eq!(after(13, &clock).await, Some("deadline".to_owned()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_said_of_an_answer_is_not_its_first_content() {
+        let mut clock = Clock::new(&clocks());
+        clock.heard(&Event::Attempt(Attempt::default()));
+        clock.heard(&Event::Usage(Usage::default()));
+        assert_eq!(after(19, &clock).await, None);
+        assert!(after(1, &clock).await.is_some_and(|m| m.contains("`first`")));
     }
 
     #[tokio::test(start_paused = true)]

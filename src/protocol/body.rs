@@ -166,6 +166,17 @@ mod tests {
     }
 
     #[test]
+    fn members_are_laid_over_others_or_behind_them() {
+        let (first, more) = (r#"{"a":1,"b":2}"#, r#"{"b":3,"c":null,"d":4}"#);
+        let mut over = members(first);
+        over.join(members(more));
+        assert_eq!(serde_json::to_string(&over).expect("json"), r#"{"a":1,"b":3,"d":4}"#);
+        let mut behind = members(first);
+        behind.add(members(more));
+        assert_eq!(serde_json::to_string(&behind).expect("json"), r#"{"a":1,"b":2,"c":null,"d":4}"#);
+    }
+
+    #[test]
     fn what_is_said_to_lastword_is_told_from_what_is_said_to_an_upstream() {
         let some = members(r#"{"model":"m","strict":true,"on_disconnect":"cancel","x":1,"y":null}"#);
         assert_eq!(some.beyond(&["model"]), ["x"]);

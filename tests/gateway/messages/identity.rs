@@ -86,7 +86,7 @@ pub(super) fn upstreams() -> Vec<(String, String)> {
     let captured = captured.map(|path| (path.display().to_string(), fs::read_to_string(&path).expect("text")));
     let shown = SHOWN.iter().enumerate().map(|(n, lines)| {
         let lines = lines.lines().chain([r#"{"type":"message_stop"}"#]);
-        (format!("shown {n}"), lines.map(|line| frame(line)).collect())
+        (format!("shown {n}"), lines.map(frame).collect())
     });
     captured.chain(shown).collect()
 }

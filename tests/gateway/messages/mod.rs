@@ -173,7 +173,12 @@ async fn what_can_be_refused_is_refused_in_this_protocols_shape_before_a_stream_
     for (body, status, kind, words) in [
         (json!("hi"), 400, "invalid_request_error", "send {"),
         (json!({ "model": "mock/words", "messages": hi }), 400, "invalid_request_error", "`max_tokens`"),
-        (json!({ "messages": hi, "max_tokens": 1, "model": "mock/word" }), 404, "not_found_error", "did you mean `words`"),
+        (
+            json!({ "messages": hi, "max_tokens": 1, "model": "mock/word" }),
+            404,
+            "not_found_error",
+            "did you mean `words`",
+        ),
         (
             json!({ "messages": hi, "max_tokens": 1, "backend_options": { "dealy": 1 } }),
             400,
