@@ -35,7 +35,7 @@ fn said_with<const N: usize>(text: &str, variables: [(&str, &str); N]) -> String
 
 fn base_url<'c>(config: &'c Config, backend: &str) -> &'c str {
     match &config.backends[backend] {
-        Backend::OpenAi(http) => &http.base_url,
+        Backend::OpenAi(http) | Backend::Anthropic(http) => &http.base_url,
         Backend::Mock(_) => panic!("{backend} is a mock"),
     }
 }
@@ -124,9 +124,12 @@ fn a_kind_or_an_engine_that_is_not_there_is_told_the_ones_that_are() {
         ("[store]\nengine = \"disk\"", ":2: engine `disk` is not in this build; valid here: memory"),
         ("[store]\nengine = \"redis\"", ":2: engine `redis` is not in this build; valid here: memory"),
         ("[store]\nengine = \"memroy\"", ":2: unknown engine `memroy` in [store]; did you mean `memory`?"),
-        ("[backends.a]\nkind = \"anthropic\"", ":2: kind `anthropic` is not in this build; valid here: mock, openai"),
+        (
+            "[backends.a]\nkind = \"gemini\"",
+            ":2: kind `gemini` is not in this build; valid here: mock, openai, anthropic",
+        ),
         ("[backends.a]\n\nkind = \"opnai\"", ":3: unknown kind `opnai` in [backends.a]; did you mean `openai`?"),
-        ("\n[backends.a]\nbase_url = \"x\"", ":2: [backends.a] has no `kind`; valid here: mock, openai"),
+        ("\n[backends.a]\nbase_url = \"x\"", ":2: [backends.a] has no `kind`; valid here: mock, openai, anthropic"),
         ("[backends.a]\nkind = 5", ":2: backends.a.kind: expected a string"),
         ("\n[backends.a]\nkind = \"openai\"", ":2: [backends.a] has no `base_url`"),
     ] {
@@ -233,8 +236,12 @@ fn a_mistake_in_an_override_names_the_variable() {
             "server.max_connections: expected a whole number from 0, not a string",
         ),
         ("LASTWORD_SERVER__HEARTBEAT", "0s", "server.heartbeat must be longer than nothing"),
-        ("LASTWORD_BACKENDS__A__KIND", "gemini", "kind `gemini` is not in this build; valid here: mock, openai"),
-        ("LASTWORD_BACKENDS__A__API_KEY", "k", "[backends.a] has no `kind`; valid here: mock, openai"),
+        (
+            "LASTWORD_BACKENDS__A__KIND",
+            "gemini",
+            "kind `gemini` is not in this build; valid here: mock, openai, anthropic",
+        ),
+        ("LASTWORD_BACKENDS__A__API_KEY", "k", "[backends.a] has no `kind`; valid here: mock, openai, anthropic"),
         ("LASTWORD_LOG__FILTER", "${NOT}", "log.filter: the environment variable `NOT` is not set"),
         ("LASTWORD_DEFAULT_MODEL", "x/y", "default_model `x/y`: there is no backend `x`; valid here: mock"),
     ] {
@@ -318,17 +325,34 @@ fn a_key_in_the_environment_enables_its_backend_but_is_not_asked_unasked() {
         ("GEMINI_API_KEY", "sk-3"),
     ]);
     let config = Config::parse("none", "", &variables, &[]).unwrap();
-    assert_eq!(names(&config.backends), ["mock", "ollama", "openai"]);
+    assert_eq!(names(&config.backends), ["anthropic", "mock", "ollama", "openai"]);
+    assert_eq!(base_url(&config, "anthropic"), "https://api.anthropic.com/v1");
     assert_eq!(base_url(&config, "openai"), "https://api.openai.com/v1");
     assert_eq!(base_url(&config, "ollama"), "http://gpu:11434/v1");
     assert_eq!(config.default_model, None);
     let Backend::OpenAi(openai) = &config.backends["openai"] else { panic!("of another kind") };
     assert_eq!(openai.api_key.as_ref().unwrap().expose(), "sk-1");
+    let Backend::Anthropic(anthropic) = &config.backends["anthropic"] else { panic!("of another kind") };
+    assert_eq!(anthropic.api_key.as_ref().unwrap().expose(), "sk-2");
 
     let empty = Config::parse("none", "", &env([("OPENAI_API_KEY", ""), ("OLLAMA_HOST", " ")]), &[]).unwrap();
     assert_eq!(names(&empty.backends), ["mock"]);
     let named = Config::parse("f", "[backends.m]\nkind = \"mock\"", &variables, &[]).unwrap();
     assert_eq!(names(&named.backends), ["m"], "a file that names backends has only those");
+}
+
+#[test]
+fn a_kind_with_a_usual_place_needs_no_url() {
+    let config =
+        parse("[backends.a]\nkind = \"anthropic\"\n[backends.b]\nkind = \"anthropic\"\nbase_url = \"http://b/v1\"");
+    assert_eq!(base_url(&config, "a"), "https://api.anthropic.com/v1");
+    assert_eq!(base_url(&config, "b"), "http://b/v1");
+    let text = "\n[backends.a]\nkind = \"anthropic\"\nauth_header = \"a b\"\napi_key = \"k\"";
+    assert_eq!(said(text), "lastword.toml:4: backends.a.auth_header is not a header's name");
+    assert_eq!(
+        said("\n[backends.a]\nkind = \"anthropic\"\nbase_url = 5"),
+        "lastword.toml:4: backends.a.base_url: expected a string, not an integer"
+    );
 }
 
 #[test]
@@ -481,11 +505,13 @@ fn the_example_has_the_defaults() {
 
     let folder = tempfile::tempdir().unwrap();
     let text = example(folder.path());
-    let config = Config::parse("lastword.example.toml", &text, &env([("LOCAL_KEY", "k")]), &[]).unwrap();
+    let config =
+        Config::parse("lastword.example.toml", &text, &env([("LOCAL_KEY", "k"), ("ANTHROPIC_API_KEY", "k")]), &[])
+            .unwrap();
     let Backend::OpenAi(local) = &config.backends["local"] else { panic!("of another kind") };
     assert_eq!(local.timeouts, lastword::backend::Clocks::default());
     assert_eq!(local.max_line, lastword::backend::http::Config::new("").max_line);
-    assert_eq!(names(&config.models), ["fast", "gemma-*"]);
+    assert_eq!(names(&config.models), ["claude-*", "fast", "gemma-*"]);
 }
 
 /// The keys that a section takes are asked of its own error message, so that a new one cannot be left out of the example.
@@ -507,6 +533,7 @@ fn the_example_has_every_key() {
         ("backends.mock.fault", "fault"),
         ("backends.local", "openai"),
         ("backends.azure", "openai"),
+        ("backends.anthropic", "openai"),
         ("backends.local.timeouts", "timeouts"),
         ("models.fast", "models"),
     ] {
@@ -515,7 +542,7 @@ fn the_example_has_every_key() {
         let table = keys.fold(&mut with_a_stranger, |table, key| table[key].as_table_mut().unwrap());
         there.entry(of).or_default().extend(table.keys().cloned());
         table.insert("0000".to_owned(), 0.into());
-        let said = said_with(&with_a_stranger.to_string(), [("LOCAL_KEY", "k")]);
+        let said = said_with(&with_a_stranger.to_string(), [("LOCAL_KEY", "k"), ("ANTHROPIC_API_KEY", "k")]);
         let (_, all) = said.split_once("; valid here: ").expect(&said);
         valid.entry(of).or_default().extend(all.split(", ").map(str::to_owned));
     }

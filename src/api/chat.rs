@@ -7,21 +7,13 @@ use std::sync::Arc;
 
 use axum::{
     extract::State,
-    http::{HeaderMap, header},
+    http::HeaderMap,
     response::{IntoResponse, Response},
 };
 
-use super::{
-    Api,
-    body::Whole,
-    connection::Connection,
-    error::Problem,
-    events::{Heartbeat, Seat},
-    post::{self, Begun},
-};
+use super::{Api, body::Whole, connection::Connection, error::Problem, events::Heartbeat, post};
 use crate::{
-    event::Status,
-    gateway::{Place, Stream},
+    gateway::Stream,
     protocol::chat::{self, ChatEncode, Completion, Envelope},
 };
 
@@ -38,37 +30,16 @@ pub(super) async fn create(
     let begun = post::begin(&api, "chat", &headers, &body.bytes, async || Ok(asked.prompt)).await?;
     drop(body); // its room is for others: from here on it can take long
     let answer = match asked.stream {
-        true => chunks(&api, &begun, asked.include_usage, connection).await,
-        false => whole(&api, &begun, connection).await,
+        true => {
+            let encoder = |stream: &Stream| ChatEncode::new(envelope(stream), asked.include_usage);
+            post::streamed(&api, &begun, connection, Heartbeat::default(), encoder).await
+        }
+        false => {
+            let fold = |stream: &Stream| Completion::new(envelope(stream));
+            post::whole(&api, &begun, connection, fold, Completion::take, Completion::finish).await
+        }
     };
     Ok(begun.head(answer.into_response()))
-}
-
-async fn chunks(
-    api: &Arc<Api>,
-    begun: &Begun,
-    include_usage: bool,
-    connection: Connection,
-) -> Result<Response, Problem> {
-    let seat = Seat::take(api, begun.id, begun.seen, connection).await?;
-    if seat.from == Place::Start
-        && let Some(end) = seat.first_word(api.settings.commit_after).await?
-        && end.status != Status::Completed
-    {
-        return Err(end.into());
-    }
-    let encoder = ChatEncode::new(envelope(&seat.stream), include_usage);
-    Ok(seat.relay(api, encoder, |_, _| None, Heartbeat::default()).await?)
-}
-
-/// The answer when it is whole, from its beginning whatever the client has seen.
-async fn whole(api: &Arc<Api>, begun: &Begun, connection: Connection) -> Result<Response, Problem> {
-    let seat = Seat::take(api, begun.id, None, connection).await?;
-    let mut completion = Completion::new(envelope(&seat.stream));
-    seat.read(|record| completion.take(record)).await?;
-    let json = completion.finish().map_err(|end| *end)?;
-    let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
-    Ok((headers, json).into_response())
 }
 
 fn envelope(stream: &Stream) -> Envelope {

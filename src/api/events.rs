@@ -47,6 +47,8 @@ pub(super) enum Heartbeat {
     Comment,
     /// A named event, for a page that watches for silence itself.
     Event,
+    /// As Anthropic does it.
+    Ping,
 }
 
 impl Heartbeat {
@@ -54,6 +56,7 @@ impl Heartbeat {
         match self {
             Self::Comment => HEARTBEAT,
             Self::Event => b"event: heartbeat\ndata: {}\n\n",
+            Self::Ping => b"event: ping\ndata: {\"type\": \"ping\"}\n\n",
         }
     }
 }

@@ -6,6 +6,7 @@ mod chat;
 pub mod connection;
 pub mod error;
 mod events;
+mod messages;
 mod native;
 mod operations;
 mod page;
@@ -92,6 +93,8 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/streams/{id}/cancel", post(native::cancel))
         .route("/v1/chat/completions", post(chat::create))
         .route("/v1/prompts", get(prompts::list))
+        .route("/v1/messages", post(messages::create))
+        .route("/v1/messages/count_tokens", post(messages::count_tokens))
         .route("/v1/models", get(native::models))
         .route("/healthz", get(operations::health))
         .route("/readyz", get(operations::ready))

@@ -30,6 +30,7 @@ use crate::{
     prompt::Prompt,
     protocol::{
         chat::{ChatEncode, Envelope},
+        messages::MessagesEncode,
         native::{self, Answer, Asked, Native, Start, events_url, rfc3339},
     },
     record::summary::Summary,
@@ -77,6 +78,11 @@ pub(super) async fn events(
         Format::Chat { include_usage } => {
             let Stream { meta, begin, .. } = &seat.stream;
             let encoder = ChatEncode::new(Envelope::new(id, meta.created_at, &begin.model), include_usage);
+            Ok(seat.relay(&api, encoder, |_, _| None, heartbeat).await?)
+        }
+        Format::Messages => {
+            let encoder = MessagesEncode::new(id, &seat.stream.begin.model);
+            let heartbeat = if heartbeat == Heartbeat::Comment { Heartbeat::Ping } else { heartbeat };
             Ok(seat.relay(&api, encoder, |_, _| None, heartbeat).await?)
         }
     }
@@ -239,6 +245,7 @@ struct Wishes {
 enum Format {
     Native,
     Chat { include_usage: bool },
+    Messages,
 }
 
 /// For the cursor the header beats the query, since polyfills send both.
@@ -264,7 +271,8 @@ fn wishes(headers: &HeaderMap, query: &HashMap<String, String>) -> Result<Wishes
     let format = match word("format") {
         "" | "sse" => Format::Native,
         "chat" => Format::Chat { include_usage },
-        other => return Err(bad("format", other, "leave it out, or say `sse` or `chat`")),
+        "messages" => Format::Messages,
+        other => return Err(bad("format", other, "leave it out, or say `sse`, `chat` or `messages`")),
     };
     Ok(Wishes { seen, heartbeat, format })
 }

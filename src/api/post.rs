@@ -1,4 +1,5 @@
-//! What every surface's POST has in common: which answer it is about, and the head that names it.
+//! What every surface's POST has in common: which answer it is about, the head that names it, and, where a protocol binds the answer to
+//! its request, how that is given: in events or whole.
 //!
 //! A POST asks for a new answer, unless its `Last-Event-ID` names the one it continues, or its `Idempotency-Key` was used for the
 //! same body before. So a client that repeats its POST, for whatever reason, pays once.
@@ -7,16 +8,25 @@ use std::sync::Arc;
 
 use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
-    response::Response,
+    response::{IntoResponse, Response},
 };
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use super::{Api, X_LASTWORD_DROPPED, X_STREAM_ID, auth::NOBODY, error::Problem};
+use super::{
+    Api, X_LASTWORD_DROPPED, X_STREAM_ID,
+    auth::NOBODY,
+    connection::Connection,
+    error::Problem,
+    events::{Heartbeat, Seat},
+};
 use crate::{
-    gateway::{Ask, Started},
+    event::{End, Status},
+    gateway::{Ask, Place, Started, Stream},
     id::{Seen, StreamId},
     prompt::Prompt,
+    protocol::Encode,
+    record::Record,
 };
 
 /// The answer that a POST is about.
@@ -84,6 +94,51 @@ impl Begun {
     }
 }
 
+/// The answer as events of a protocol. The response's head waits for the first word, so that an upstream's refusal is a status.
+///
+/// # Errors
+/// When the answer ended before it said anything, or cannot be read.
+pub(super) async fn streamed<E: Encode + 'static>(
+    api: &Arc<Api>,
+    begun: &Begun,
+    connection: Connection,
+    heartbeat: Heartbeat,
+    encoder: impl FnOnce(&Stream) -> E,
+) -> Result<Response, Problem> {
+    let seat = Seat::take(api, begun.id, begun.seen, connection).await?;
+    if seat.from == Place::Start
+        && let Some(end) = seat.first_word(api.settings.commit_after).await?
+        && end.status != Status::Completed
+    {
+        return Err(end.into());
+    }
+    let encoder = encoder(&seat.stream);
+    Ok(seat.relay(api, encoder, |_, _| None, heartbeat).await?)
+}
+
+/// The answer when it is whole, from its beginning whatever the client has seen: a fold over the log, and the JSON it comes to.
+///
+/// # Errors
+/// When the answer is not whole, or cannot be read.
+pub(super) async fn whole<F>(
+    api: &Arc<Api>,
+    begun: &Begun,
+    connection: Connection,
+    fold: impl FnOnce(&Stream) -> F,
+    take: impl Fn(&mut F, &Record<'_>) + Send + Sync,
+    finish: impl FnOnce(F) -> Result<Vec<u8>, Box<End>>,
+) -> Result<Response, Problem>
+where
+    F: Send,
+{
+    let seat = Seat::take(api, begun.id, None, connection).await?;
+    let mut answer = fold(&seat.stream);
+    seat.read(|record| take(&mut answer, record)).await?;
+    let json = finish(answer).map_err(|end| *end)?;
+    let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
+    Ok((headers, json).into_response())
+}
+
 /// The response with the stream's id in its head.
 pub(super) fn named(id: StreamId, mut response: Response) -> Response {
     response.headers_mut().insert(X_STREAM_ID, HeaderValue::from_str(&id.to_string()).expect("hex digits"));
@@ -99,7 +154,7 @@ pub(super) fn last_event_id(headers: &HeaderMap) -> Option<Seen> {
 
 /// The headers by which a protocol's clients choose among its features. (Whose account it is says the operator's key, and so
 /// `openai-organization` and `openai-project` stay here.)
-fn going_along(headers: &HeaderMap) -> Vec<(String, String)> {
+pub(super) fn going_along(headers: &HeaderMap) -> Vec<(String, String)> {
     let known = ["anthropic-beta", "anthropic-version", "openai-beta"];
     let text = |name: &str| {
         let values: Vec<_> = headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();

@@ -13,6 +13,9 @@ use serde::Serialize;
 use super::error::Problem;
 use crate::protocol::{chat, messages};
 
+/// As Anthropic calls what is `x-request-id` elsewhere.
+const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+
 /// A protocol as clients speak it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Surface {
@@ -41,7 +44,16 @@ impl Surface {
 /// Writes the problem that a response is, if it is one, as the client reads it.
 pub async fn in_its_words(request: Request, next: Next) -> Response {
     let surface = Surface::of(request.uri().path(), request.headers());
-    let mut response = next.run(request).await;
+    let ours = request.headers().get("x-request-id").filter(|_| surface == Surface::Anthropic).cloned();
+    let mut response = in_these_words(surface, next.run(request).await);
+    if let Some(ours) = ours {
+        // Whose clients know no other name for it.
+        response.headers_mut().entry(REQUEST_ID).or_insert(ours);
+    }
+    response
+}
+
+fn in_these_words(surface: Surface, mut response: Response) -> Response {
     let Some(problem) = response.extensions_mut().remove::<Problem>() else { return response };
     match surface {
         Surface::Native => response,
@@ -61,7 +73,7 @@ fn as_openai(problem: &Problem, response: Response) -> Response {
 fn as_anthropic(problem: &Problem, response: Response) -> Response {
     let status = if problem.is_unknown_model() { 404 } else { problem.status() };
     let error = messages::ErrorObject::new(status, problem.words());
-    rewritten(problem, response, status, &error, HeaderName::from_static("request-id"))
+    rewritten(problem, response, status, &error, REQUEST_ID)
 }
 
 /// The response with another body, and with what these clients ask before they look at the status.

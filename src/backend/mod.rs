@@ -1,19 +1,20 @@
 //! Generators. A backend turns a prompt into events; what it speaks with its upstream is its own affair.
 //!
-//! One file a kind: `mock` says what it is told, `openai` asks any Chat Completions server. The kinds that speak HTTP share
-//! one driver, `http`. A backend keeps no clock but the connect clock: the generation that reads it does.
+//! One file a kind: `mock` says what it is told, `openai` asks any Chat Completions server, `anthropic` any of Messages. The kinds
+//! that speak HTTP share one driver, `http`. A backend keeps no clock but the connect clock: the generation that reads it does.
 
+pub mod anthropic;
 pub mod http;
 pub mod mock;
 pub mod openai;
 
 use std::{borrow::Cow, time::Duration};
 
-use futures_util::stream::BoxStream;
+use futures_util::{future::BoxFuture, stream::BoxStream};
 use serde::Deserialize;
 
 use crate::{
-    event::{Event, Failure},
+    event::{Event, Failure, Json},
     prompt::Prompt,
 };
 
@@ -44,6 +45,17 @@ pub trait Backend: Send + Sync + 'static {
 
     /// How long to wait for what.
     fn clocks(&self) -> &Clocks;
+
+    /// How many tokens a request of Messages has, as the upstream counts them: its answer. `body` is the client's, `headers` go along.
+    /// Nothing where there is no such call. The caller keeps the clock.
+    fn count_tokens(
+        &self,
+        _body: &Json,
+        _model: &str,
+        _headers: Vec<(String, String)>,
+    ) -> Option<BoxFuture<'static, Result<Json, BackendError>>> {
+        None
+    }
 
     /// The models it can be asked for, where it knows them by itself.
     fn models(&self) -> Vec<String> {

@@ -83,6 +83,20 @@ impl<'a> Document<'a> {
         changed.map_err(|(span, what)| Error::new(self.place(span), format!("{}: {what}", dotted(&path))))
     }
 
+    /// Gives each section under `backends` of this kind this value for a key that it does not have.
+    pub(super) fn supply_backends(&mut self, kind: &str, key: &'a str, value: &'a str) {
+        let Some(DeValue::Table(backends)) = self.root.get_mut("backends").map(Spanned::get_mut) else { return };
+        for (_, backend) in backends.iter_mut() {
+            let span = backend.span();
+            let DeValue::Table(section) = backend.get_mut() else { continue };
+            let of_the_kind = section.get("kind").and_then(|kind| kind.get_ref().as_str()) == Some(kind);
+            if of_the_kind && !section.contains_key(key) {
+                let key = Spanned::new(span.clone(), DeString::Borrowed(key));
+                section.insert(key, Spanned::new(span, string(value)));
+            }
+        }
+    }
+
     /// Turns `{kind = "mock", …}` under `backends` into `{mock = {…}}`, the form in which serde reads an enum without putting it
     /// aside first and losing the spans. A missing kind becomes the variant with the empty name, which no enum has.
     pub(super) fn turn_kinds_into_variants(&mut self) -> Result<(), Error> {

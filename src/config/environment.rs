@@ -18,12 +18,15 @@ const TOP: [&str; 1] = ["DEFAULT_MODEL"];
 
 /// Where OpenAI is.
 const OPENAI: &str = "https://api.openai.com/v1";
+/// Where Anthropic is: the one place of a backend of this kind that names no other.
+const ANTHROPIC: &str = "https://api.anthropic.com/v1";
 /// Where Ollama listens unless told otherwise.
 const OLLAMA_PORT: u16 = 11434;
 
 /// The backends of a file that names none: the mock, and those whose well-known variable is set.
 ///
-/// `OPENAI_API_KEY` enables `openai`; `OLLAMA_HOST` enables `ollama`, through its Chat Completions endpoint.
+/// `OPENAI_API_KEY` enables `openai`, `ANTHROPIC_API_KEY` `anthropic`; `OLLAMA_HOST` enables `ollama`, through its Chat Completions
+/// endpoint.
 pub(super) fn builtin_backends(document: &mut Document<'_>, env: &Env) -> Result<(), Error> {
     if document.has("backends") {
         return Ok(());
@@ -35,6 +38,10 @@ pub(super) fn builtin_backends(document: &mut Document<'_>, env: &Env) -> Result
         add("OPENAI_API_KEY", "openai", "kind", "openai")?;
         add("OPENAI_API_KEY", "openai", "base_url", OPENAI)?;
         add("OPENAI_API_KEY", "openai", "api_key", "${OPENAI_API_KEY}")?;
+    }
+    if set("ANTHROPIC_API_KEY").is_some() {
+        add("ANTHROPIC_API_KEY", "anthropic", "kind", "anthropic")?;
+        add("ANTHROPIC_API_KEY", "anthropic", "api_key", "${ANTHROPIC_API_KEY}")?;
     }
     if let Some(host) = set("OLLAMA_HOST") {
         add("OLLAMA_HOST", "ollama", "kind", "openai")?;
@@ -71,6 +78,11 @@ pub(super) fn overrides<'a>(document: &mut Document<'a>, env: &'a Env) -> Result
         document.put(variable, name.split(SEPARATOR), value)?;
     }
     Ok(())
+}
+
+/// Fills in the place of each backend whose kind has a usual one.
+pub(super) fn usual_places(document: &mut Document<'_>) {
+    document.supply_backends("anthropic", "base_url", ANTHROPIC);
 }
 
 /// Puts the values of variables in the place of `${NAME}`. `$${` is a literal `${`, and a `$` elsewhere is a `$`.

@@ -23,7 +23,7 @@ use serde::Deserialize;
 use self::document::Document;
 pub use self::error::Error;
 use crate::{
-    backend::{self, BadConfig, mock::Mock, openai::OpenAi},
+    backend::{self, BadConfig, anthropic::Anthropic, mock::Mock, openai::OpenAi},
     gateway, route, server, store, telemetry, template,
 };
 
@@ -70,6 +70,8 @@ pub enum Backend {
     Mock(backend::mock::Config),
     /// Any Chat Completions server.
     OpenAi(backend::http::Config),
+    /// Anthropic, or any other server of Messages.
+    Anthropic(backend::http::Config),
 }
 
 impl Backend {
@@ -79,6 +81,7 @@ impl Backend {
         match self {
             Self::Mock(_) => "mock",
             Self::OpenAi(_) => "openai",
+            Self::Anthropic(_) => "anthropic",
         }
     }
 
@@ -91,6 +94,7 @@ impl Backend {
         Ok(match self {
             Self::Mock(config) => Arc::new(Mock::new(name, config.clone())?),
             Self::OpenAi(config) => Arc::new(OpenAi::new(name, config.clone())?),
+            Self::Anthropic(config) => Arc::new(Anthropic::new(name, config.clone())?),
         })
     }
 }
@@ -100,7 +104,7 @@ impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Mock(_) => f.write_str(self.kind()),
-            Self::OpenAi(http) => write!(f, "{}, {}", self.kind(), http.base_url),
+            Self::OpenAi(http) | Self::Anthropic(http) => write!(f, "{}, {}", self.kind(), http.base_url),
         }
     }
 }
@@ -149,6 +153,7 @@ impl Config {
         for flag in flags {
             document.put(flag.name, flag.key.split('.'), document::string(&flag.value))?;
         }
+        environment::usual_places(&mut document);
         environment::fill_in(&mut document, env)?;
         document.turn_kinds_into_variants()?;
         let mut config: Self = document.read()?;
@@ -167,7 +172,7 @@ impl Config {
             *file = folder.join(&*file);
         }
         for backend in self.backends.values_mut() {
-            if let Backend::OpenAi(http) = backend {
+            if let Backend::OpenAi(http) | Backend::Anthropic(http) = backend {
                 http.api_key_file = http.api_key_file.as_ref().map(|file| folder.join(file));
             }
         }

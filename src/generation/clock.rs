@@ -49,8 +49,11 @@ impl Clock {
         let now = now();
         self.phase = match (&self.phase, event) {
             (Phase::Content { last, .. }, Event::Alive) => Phase::Content { last: *last, alive: now },
-            (Phase::First(since), Event::Alive | Event::Attempt(_)) => Phase::First(*since),
-            (Phase::Head, Event::Alive | Event::Attempt(_)) => Phase::First(now),
+            // What an upstream says of its answer before there is one is no content.
+            (Phase::First(since), Event::Alive | Event::Attempt(_) | Event::Usage(_) | Event::Opaque(_)) => {
+                Phase::First(*since)
+            }
+            (Phase::Head, Event::Alive | Event::Attempt(_) | Event::Usage(_) | Event::Opaque(_)) => Phase::First(now),
             _ => Phase::Content { last: now, alive: now },
         };
     }
@@ -95,7 +98,7 @@ fn now() -> Instant {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{At, Attempt, Delta};
+    use crate::event::{At, Attempt, Delta, Usage};
 
     fn clocks() -> Clocks {
         let s = Duration::from_secs;
@@ -129,6 +132,15 @@ mod tests {
         }
         clock.heard(&word);
         assert_eq!(after(13, &clock).await, Some("deadline".to_owned()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_said_of_an_answer_is_not_its_first_content() {
+        let mut clock = Clock::new(&clocks());
+        clock.heard(&Event::Attempt(Attempt::default()));
+        clock.heard(&Event::Usage(Usage::default()));
+        assert_eq!(after(19, &clock).await, None);
+        assert!(after(1, &clock).await.is_some_and(|m| m.contains("`first`")));
     }
 
     #[tokio::test(start_paused = true)]

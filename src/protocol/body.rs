@@ -41,6 +41,24 @@ impl Members {
         Some(self.0.remove(at).1)
     }
 
+    /// Sets all these members, but for those that say nothing.
+    pub(super) fn join(&mut self, more: Self) {
+        more.0.iter().filter(|(_, value)| value.get() != "null").for_each(|(name, value)| self.set(name, value));
+    }
+
+    /// Adds these members, but for those that are there already.
+    pub(super) fn add(&mut self, more: Self) {
+        more.0.into_iter().for_each(|(name, value)| {
+            if self.get(&name).is_none() {
+                self.0.push((name, value));
+            }
+        });
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Takes away what was said to lastword alone.
     pub(super) fn without_ours(mut self) -> Self {
         self.0.retain(|(name, _)| !OF_LASTWORD.contains(&&**name));
@@ -145,6 +163,17 @@ mod tests {
         assert_eq!(serde_json::to_string(&some).expect("json"), r#"{"z":2e0,"a":true,"new":"x"}"#);
         assert_eq!(some.remove("a").map(|json| json.get().to_owned()).as_deref(), Some("true"));
         assert_eq!(some.beyond(&[]), ["z", "new"]);
+    }
+
+    #[test]
+    fn members_are_laid_over_others_or_behind_them() {
+        let (first, more) = (r#"{"a":1,"b":2}"#, r#"{"b":3,"c":null,"d":4}"#);
+        let mut over = members(first);
+        over.join(members(more));
+        assert_eq!(serde_json::to_string(&over).expect("json"), r#"{"a":1,"b":3,"d":4}"#);
+        let mut behind = members(first);
+        behind.add(members(more));
+        assert_eq!(serde_json::to_string(&behind).expect("json"), r#"{"a":1,"b":2,"c":null,"d":4}"#);
     }
 
     #[test]

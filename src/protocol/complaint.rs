@@ -65,10 +65,13 @@ fn stands_for(code: &str) -> Option<u16> {
     Some(match code {
         "invalid_request_error" | "context_length_exceeded" => 400,
         "authentication_error" | "invalid_api_key" => 401,
+        "billing_error" => 402,
         "permission_error" => 403,
         "not_found_error" | "model_not_found" => 404,
+        "request_too_large" => 413,
         "rate_limit_error" | "rate_limit_exceeded" | "insufficient_quota" => 429,
         "api_error" | "server_error" => 500,
+        "timeout_error" => 504,
         "overloaded_error" => 529,
         _ => return None,
     })

@@ -60,6 +60,7 @@ fn allow(origins: &[String]) -> CorsLayer {
             X_REQUEST_ID,
             X_LASTWORD_DROPPED,
             HeaderName::from_static("idempotent-replayed"),
+            HeaderName::from_static("request-id"),
             HeaderName::from_static("x-should-retry"),
             header::LOCATION,
             header::RETRY_AFTER,

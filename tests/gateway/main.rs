@@ -7,6 +7,7 @@ mod common;
 mod crowd;
 mod drain;
 mod ending;
+mod messages;
 mod proxy;
 mod resume;
 mod slow;

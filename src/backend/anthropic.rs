@@ -1,0 +1,105 @@
+//! The kind `anthropic`: Anthropic itself, or any other server of Messages, such as llama.cpp or vLLM.
+//!
+//! What is asked and answered is [`messages`]'s, how is the driver's; here are the paths and the headers.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+
+use super::{
+    Backend, BackendError, BadConfig, Clocks, ErrorKind, Events,
+    http::{self, Ask, Config, Upstream},
+};
+use crate::{
+    event::Json,
+    prompt::Prompt,
+    protocol::messages::{self, MessagesDecode},
+};
+
+const PROTOCOL: &str = "messages";
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Anthropic {
+    upstream: Arc<Upstream>,
+}
+
+impl Anthropic {
+    /// The backend of this name in the configuration. Its key is sent as Anthropic wants it, in `x-api-key`, unless another header is named.
+    ///
+    /// # Errors
+    /// When the section cannot be meant: the error names the key and the remedy.
+    pub fn new(name: &str, mut config: Config) -> Result<Self, BadConfig> {
+        config.auth_header.get_or_insert_with(|| "x-api-key".to_owned());
+        let mut upstream = Upstream::new(name, config, &messages::RESERVED)?;
+        upstream.not_found = http::version_hint(upstream.client().base_path());
+        Ok(Self { upstream: Arc::new(upstream) })
+    }
+
+    /// Asks the upstream what models it has (`GET {base_url}/models`). Cancel safe; the caller keeps the clock.
+    ///
+    /// # Errors
+    /// When it cannot be reached, refuses, or answers something else than a list of models.
+    pub async fn list_models(&self) -> Result<Vec<String>, BackendError> {
+        self.upstream.list_models(&versioned(Vec::new())).await
+    }
+
+    /// The request's body.
+    fn body(&self, prompt: &Prompt, model: &str) -> Result<Vec<u8>, BackendError> {
+        let [extra, options] = self.upstream.extras(prompt, &messages::RESERVED)?;
+        messages::request(prompt, model, &[&extra, &options]).map_err(unfit)
+    }
+}
+
+impl Backend for Anthropic {
+    fn generate(&self, prompt: &Prompt, model: &str) -> Events {
+        match self.body(prompt, model) {
+            Ok(body) => {
+                let headers = versioned(prompt.headers_for(PROTOCOL));
+                let ask = Ask { protocol: PROTOCOL, path: "messages", model: model.to_owned(), body, headers };
+                self.upstream.answer(ask, MessagesDecode::default())
+            }
+            Err(unfit) => super::fails(unfit),
+        }
+    }
+
+    fn check(&self, prompt: &Prompt, model: &str) -> Result<Vec<String>, BackendError> {
+        self.body(prompt, model)?;
+        let mut dropped = prompt.dropped_by(PROTOCOL, &[]);
+        dropped.extend(messages::unsaid(prompt).map_err(unfit)?);
+        Ok(dropped)
+    }
+
+    fn clocks(&self) -> &Clocks {
+        &self.upstream.clocks
+    }
+
+    fn models(&self) -> Vec<String> {
+        self.upstream.models.clone()
+    }
+
+    fn count_tokens(
+        &self,
+        body: &Json,
+        model: &str,
+        headers: Vec<(String, String)>,
+    ) -> Option<BoxFuture<'static, Result<Json, BackendError>>> {
+        let upstream = Arc::clone(&self.upstream);
+        let body = messages::counting(body, model).map_err(unfit);
+        let (path, model, headers) = ("messages/count_tokens", model.to_owned(), versioned(headers));
+        Some(Box::pin(async move { upstream.ask(Ask { protocol: PROTOCOL, path, model, body: body?, headers }).await }))
+    }
+}
+
+fn unfit(message: String) -> BackendError {
+    BackendError::new(ErrorKind::Unfit, message)
+}
+
+/// With the version of the protocol, unless the client chose its own.
+fn versioned(mut headers: Vec<(String, String)>) -> Vec<(String, String)> {
+    const NAME: &str = "anthropic-version";
+    if !headers.iter().any(|(name, _)| name == NAME) {
+        headers.push((NAME.to_owned(), messages::VERSION.to_owned()));
+    }
+    headers
+}

@@ -1,0 +1,223 @@
+//! What an upstream of this protocol is asked, and what it cannot be asked.
+
+use super::*;
+use crate::prompt::Params;
+
+fn body(prompt: &Prompt) -> String {
+    String::from_utf8(request(prompt, "m", &[]).expect("a body")).expect("text")
+}
+
+fn value(prompt: &Prompt) -> Value {
+    serde_json::from_str(&body(prompt)).expect("JSON")
+}
+
+fn json(text: &str) -> Json {
+    serde_json::from_str(text).expect("JSON")
+}
+
+fn chat(messages: &str, params: Params) -> Prompt {
+    Prompt {
+        protocol: "chat".into(),
+        messages: serde_json::from_str(messages).expect(messages),
+        params,
+        ..Prompt::default()
+    }
+}
+
+fn hi(params: Params) -> Prompt {
+    chat(r#"[{"role":"user","content":"Hi"}]"#, params)
+}
+
+#[test]
+fn the_common_form_becomes_a_body() {
+    let mut prompt =
+        hi(Params { stop: vec!["END".into()], user: Some("u".into()), top_p: Some(0.5), ..Params::default() });
+    prompt.system = Some("Be brief.".into());
+    assert_eq!(
+        body(&prompt),
+        r#"{"model":"m","max_tokens":4096,"system":"Be brief.","messages":[{"role":"user","content":[{"type":"text","text":"Hi"}]}],"#
+            .to_owned()
+            + r#""top_p":0.5,"stop_sequences":["END"],"metadata":{"user_id":"u"},"stream":true}"#
+    );
+    prompt.params.max_tokens = Some(5);
+    assert_eq!(value(&prompt)["max_tokens"], 5);
+}
+
+#[test]
+fn roles_alternate_and_results_are_the_users() {
+    let prompt = chat(
+        r#"[{"role":"system","content":"A."},{"role":"user","content":"Look"},{"role":"user","content":[{"type":"text","text":"there"}]},
+            {"role":"assistant","content":"","tool_calls":[{"id":"a","type":"function","function":{"name":"f","arguments":"{\"x\":1.0}"}},
+                {"id":"b","type":"function","function":{"name":"g","arguments":""}},{"id":"c","type":"custom","custom":{"name":"h","input":"free"}}]},
+            {"role":"tool","tool_call_id":"a","content":"1"},{"role":"tool","tool_call_id":"b","content":[{"type":"text","text":"2"}]},
+            {"role":"developer","content":"B."},{"role":"user","content":"And?"},{"role":"assistant","content":[{"type":"refusal","refusal":"No."}]}]"#,
+        Params::default(),
+    );
+    let text = |text: &str| json!({ "type": "text", "text": text });
+    let call =
+        |id: &str, name: &str, input: Value| json!({ "type": "tool_use", "id": id, "name": name, "input": input });
+    let result = |id: &str, content: Value| json!({ "type": "tool_result", "tool_use_id": id, "content": content });
+    let calls =
+        [call("a", "f", json!({ "x": 1.0 })), call("b", "g", json!({})), call("c", "h", json!({ "input": "free" }))];
+    let results = [result("a", json!("1")), result("b", json!([text("2")])), text("And?")];
+    let body = value(&prompt);
+    assert_eq!(body["system"], "A.\n\nB.");
+    assert_eq!(
+        body["messages"],
+        json!([
+            { "role": "user", "content": [text("Look"), text("there")] },
+            { "role": "assistant", "content": calls },
+            { "role": "user", "content": results },
+            { "role": "assistant", "content": [text("No.")] },
+        ])
+    );
+    assert!(self::body(&prompt).contains(r#""input":{"x":1.0}"#), "arguments stay to the letter");
+}
+
+#[test]
+fn images_and_files_have_their_blocks() {
+    for (part, block) in [
+        (
+            r#"{"type":"image_url","image_url":{"url":"data:image/png;base64,AA=="}}"#,
+            json!({ "type": "image", "source": { "type": "base64", "media_type": "image/png", "data": "AA==" } }),
+        ),
+        (
+            r#"{"type":"image_url","image_url":{"url":"https://a/b"}}"#,
+            json!({ "type": "image", "source": { "type": "url", "url": "https://a/b" } }),
+        ),
+        (
+            r#"{"type":"file","file":{"filename":"a.pdf","file_data":"data:application/pdf;base64,AA=="}}"#,
+            json!({ "type": "document", "source": { "type": "base64", "media_type": "application/pdf", "data": "AA==" }, "title": "a.pdf" }),
+        ),
+    ] {
+        let prompt = chat(&format!(r#"[{{"role":"user","content":[{part}]}}]"#), Params::default());
+        assert_eq!(value(&prompt)["messages"][0]["content"], json!([block]));
+    }
+}
+
+#[test]
+fn what_cannot_be_said_is_refused_by_its_place() {
+    let user = |part: &str| format!(r#"[{{"role":"user","content":[{{"type":"text","text":"a"}},{part}]}}]"#);
+    let call =
+        |function: &str| format!(r#"[{{"role":"assistant","tool_calls":[{{"id":"a","function":{function}}}]}}]"#);
+    for (messages, words) in [
+        (
+            user(r#"{"type":"input_audio","input_audio":{}}"#),
+            "messages[0].content[1], a part of the type `input_audio`",
+        ),
+        (user(r#"{"type":"file","file":{"file_id":"f"}}"#), "messages[0].content[1]"),
+        (user(r#"{"type":"image_url","image_url":{"url":"gs://a"}}"#), "messages[0].content[1]"),
+        (user("7"), "messages[0].content[1]"),
+        (
+            call(r#"{"name":"f","arguments":"[1]"}"#),
+            "messages[0].tool_calls[0].function.arguments are not a JSON object",
+        ),
+        (call(r#"{"name":"f","arguments":"{"}"#), "messages[0].tool_calls[0]"),
+        (r#"[{"role":"assistant","tool_calls":[{"function":{"name":"f"}}]}]"#.to_owned(), "has no `id`"),
+        (r#"[{"role":"assistant","tool_calls":7}]"#.to_owned(), "not those of Chat Completions"),
+        (r#"[{"role":"tool","content":"1"}]"#.to_owned(), "no `tool_call_id`"),
+        (r#"[{"role":"system","content":"a"}]"#.to_owned(), "needs a message"),
+    ] {
+        let error = request(&chat(&messages, Params::default()), "m", &[]).expect_err(&messages);
+        assert!(error.contains(words), "{messages}: {error}");
+    }
+    let two = request(&hi(Params { n: Some(2), ..Params::default() }), "m", &[]).expect_err("two answers");
+    assert!(two.contains("`n`"), "{two}");
+}
+
+#[test]
+fn tools_and_the_form_of_the_answer_cross_and_what_does_not_is_named() {
+    let prompt = hi(Params {
+        tools: Some(json(
+            r#"[{"type":"function","function":{"name":"f","description":"d","parameters":{"b":1.0,"a":2},"strict":true}},
+                {"type":"custom","custom":{"name":"h"}},{"type":"function","function":{"name":"g"}}]"#,
+        )),
+        tool_choice: Some(json("\"required\"")),
+        parallel_tool_calls: Some(false),
+        response_format: Some(json(r#"{"type":"json_schema","json_schema":{"name":"x","schema":{"b":1.0,"a":2}}}"#)),
+        temperature: Some(1.5),
+        seed: Some(1),
+        ..Params::default()
+    });
+    let body = body(&prompt);
+    for part in [
+        r#""tools":[{"name":"f","description":"d","input_schema":{"b":1.0,"a":2},"strict":true},{"name":"g","input_schema":{"properties":{},"type":"object"}}]"#,
+        r#""tool_choice":{"disable_parallel_tool_use":true,"type":"any"}"#,
+        r#""output_config":{"format":{"type":"json_schema","schema":{"b":1.0,"a":2}}}"#,
+    ] {
+        assert!(body.contains(part), "{part} in {body}");
+    }
+    assert!(!body.contains("temperature") && !body.contains("seed"), "{body}");
+    assert_eq!(unsaid(&prompt).expect("fit"), ["temperature", "tools[1]", "seed"]);
+    let told = |choice: &str, parallel| {
+        let tools = Some(json(r#"[{"type":"function","function":{"name":"f"}}]"#));
+        let params =
+            Params { tools, tool_choice: Some(json(choice)), parallel_tool_calls: parallel, ..Params::default() };
+        (value(&hi(params.clone()))["tool_choice"].clone(), unsaid(&hi(params)).expect("fit"))
+    };
+    assert_eq!(told("null", None).0, Value::Null);
+    assert_eq!(told("null", Some(false)).0, json!({ "type": "auto", "disable_parallel_tool_use": true }));
+    assert_eq!(told("\"auto\"", Some(true)).0, json!({ "type": "auto" }));
+    assert_eq!(told("\"none\"", Some(false)).0, json!({ "type": "none" }));
+    assert_eq!(told(r#"{"type":"function","function":{"name":"f"}}"#, None).0, json!({ "type": "tool", "name": "f" }));
+    assert_eq!(told(r#"{"type":"allowed_tools"}"#, None), (Value::Null, vec!["tool_choice".to_owned()]));
+    for (format, unsaid) in [(r#"{"type":"text"}"#, &[][..]), (r#"{"type":"json_object"}"#, &["response_format"])] {
+        let prompt = hi(Params { response_format: Some(json(format)), ..Params::default() });
+        assert_eq!(super::unsaid(&prompt).expect("fit"), unsaid);
+        assert!(!self::body(&prompt).contains("output_config"));
+    }
+}
+
+#[test]
+fn thinking_is_asked_for_where_it_fits() {
+    let effort = |effort: &str| Params { reasoning_effort: Some(effort.to_owned()), ..Params::default() };
+    for (word, budget) in [("minimal", 1024), ("low", 1024), ("medium", 4096), ("high", 16384), ("xhigh", 32768)] {
+        let body = value(&hi(effort(word)));
+        assert_eq!(body["thinking"], json!({ "type": "enabled", "budget_tokens": budget }), "{word}");
+        assert_eq!(body["max_tokens"], 4096 + budget, "there is room for an answer behind it");
+        assert_eq!(unsaid(&hi(effort(word))).expect("fit"), [""; 0]);
+    }
+    assert_eq!(value(&hi(effort("none")))["thinking"], json!({ "type": "disabled" }));
+    let tools = Some(json(r#"[{"type":"function","function":{"name":"f"}}]"#));
+    for params in [
+        effort("wild"),
+        Params { max_tokens: Some(4096), ..effort("medium") },
+        Params { temperature: Some(0.0), ..effort("low") },
+        Params { top_p: Some(0.5), ..effort("low") },
+        Params { tools, tool_choice: Some(json("\"required\"")), ..effort("low") },
+    ] {
+        assert_eq!(value(&hi(params.clone()))["thinking"], Value::Null, "{params:?}");
+        assert_eq!(unsaid(&hi(params)).expect("fit"), ["reasoning_effort"]);
+    }
+    let turns = r#"[{"role":"user","content":"a"},{"role":"tool","tool_call_id":"a","content":"1"}]"#;
+    assert_eq!(unsaid(&chat(turns, effort("low"))).expect("fit"), ["reasoning_effort"]);
+    let fits = hi(Params { max_tokens: Some(4097), ..effort("medium") });
+    assert_eq!(value(&fits)["thinking"]["budget_tokens"], 4096);
+}
+
+#[test]
+fn a_body_of_the_same_protocol_is_kept_to_the_letter() {
+    let text = r#"{"temperature":1.10,"messages":[{"role":"user","x":1e2}],"model":"alias","stream":false,"on_disconnect":"cancel","z":{"b":1,"a":2}}"#;
+    let prompt = Prompt {
+        protocol: "messages".into(),
+        body: Some(json(text)),
+        ..hi(Params { n: Some(2), ..Params::default() })
+    };
+    let kept =
+        r#"{"temperature":1.10,"messages":[{"role":"user","x":1e2}],"model":"m","stream":true,"z":{"b":1,"a":2}}"#;
+    assert_eq!(body(&prompt), kept);
+    assert_eq!(unsaid(&prompt).expect("fit"), [""; 0]);
+    let counting = counting(&json(text), "m").expect("a body");
+    assert_eq!(String::from_utf8(counting).expect("text"), kept.replace(r#""stream":true"#, r#""stream":false"#));
+    let none = Prompt { body: Some(json("[1]")), ..prompt };
+    assert!(request(&none, "m", &[]).is_err());
+}
+
+#[test]
+fn extras_are_merged_in_last_and_cannot_stop_the_stream() {
+    let map = |json: &str| serde_json::from_str::<Map<String, Value>>(json).expect("an object");
+    let (first, second) = (map(r#"{"max_tokens":2,"top_k":1}"#), map(r#"{"top_k":40,"stream":false}"#));
+    let body = request(&hi(Params::default()), "m", &[&first, &second]).expect("a body");
+    let body: Value = serde_json::from_slice(&body).expect("JSON");
+    assert_eq!((&body["max_tokens"], &body["top_k"], &body["stream"]), (&json!(2), &json!(40), &json!(true)));
+}
