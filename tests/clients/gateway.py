@@ -11,11 +11,13 @@ BINARY = os.environ.get("LASTWORD_BIN") or Path(__file__).parents[2] / "target/d
 
 
 class Gateway:
-    def __init__(self, **variables):
-        self.variables = variables
+    def __init__(self, config="", **variables):
+        self.config, self.variables = config, variables
 
     def __enter__(self):
         self.home = tempfile.TemporaryDirectory(prefix="lastword-clients-")
+        if self.config:
+            (Path(self.home.name) / "lastword.toml").write_text(self.config)
         self.child = subprocess.Popen(
             [str(BINARY), "serve", "--listen", "127.0.0.1:0"],
             cwd=self.home.name,

@@ -1,0 +1,201 @@
+//! Each upstream protocol to each client protocol: what a reader is told of an answer, to the byte.
+//!
+//! `upstreams/` holds answers in the shapes in which real upstreams give them, one a file; its name's ending says the protocol. Each is
+//! decoded, recorded and told in every protocol, streamed and whole, and compared with its snapshot. The laws that hold for all of them
+//! are here too; those of one protocol are its own tests'.
+
+use std::{fs, path::Path};
+
+use bytes::BytesMut;
+use lastword::{
+    event::{Attempt, Begin, Event},
+    generation::Stop,
+    id::{Cursor, StreamId},
+    protocol::{
+        Decode, Encode,
+        chat::{ChatDecode, ChatEncode, Completion, Envelope},
+        messages::{Message, MessagesDecode, MessagesEncode},
+        native::{Answer, Native},
+    },
+    record::{Record, summary::Summary, write},
+    wire::sse::Parser,
+};
+
+const ID: &str = "0199c0ffee007000800000000000abcd";
+const CREATED: u64 = 1_795_486_864_123;
+
+/// An upstream's answer.
+struct Upstream {
+    name: String,
+    protocol: &'static str,
+    bytes: Vec<u8>,
+}
+
+/// All there are, in the order of their names: those made here, and those recorded from real servers.
+fn upstreams() -> Vec<Upstream> {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let folders = [tests.join("protocols/upstreams"), tests.join("captures")];
+    let files = folders.iter().flat_map(|folder| fs::read_dir(folder).expect("a folder"));
+    let mut all: Vec<_> = files
+        .map(|file| {
+            let path = file.expect("a file").path();
+            let name = path.file_stem().and_then(|name| name.to_str()).expect("UTF-8").to_owned();
+            let protocol = PROTOCOLS.iter().find(|protocol| name.ends_with(*protocol));
+            let protocol = protocol.unwrap_or_else(|| panic!("{name} names no protocol"));
+            Upstream { protocol, bytes: fs::read(&path).expect("readable"), name }
+        })
+        .collect();
+    all.sort_by(|one, other| one.name.cmp(&other.name));
+    all
+}
+
+const PROTOCOLS: [&str; 2] = [".chat", ".messages"];
+
+impl Upstream {
+    fn decoder(&self) -> Box<dyn Decode> {
+        match self.protocol {
+            ".chat" => Box::new(ChatDecode::default()),
+            ".messages" => Box::new(MessagesDecode::default()),
+            other => panic!("no decoder for {other}"),
+        }
+    }
+
+    /// What its bytes mean, when they come in these pieces.
+    fn events<'a>(&self, pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Event<'static>> {
+        let (mut parser, mut decoder, mut events) = (Parser::new(1 << 20).error_field(), self.decoder(), Vec::new());
+        for piece in pieces {
+            let mut frames = parser.feed(piece);
+            while let Some(frame) = frames.next().expect("no line is too long") {
+                decoder
+                    .frame(frame.event, frame.data, &mut events)
+                    .unwrap_or_else(|error| panic!("{}: {error}", self.name));
+            }
+        }
+        decoder.finish(&mut events).unwrap_or_else(|error| panic!("{}: {error}", self.name));
+        events.retain(|event| *event != Event::Alive);
+        events
+    }
+
+    /// The log of its answer, as a generation writes it.
+    fn log(&self) -> Vec<BytesMut> {
+        let protocol = &self.protocol[1..];
+        let begin = Begin { model: "up/m".into(), backend: "up".into(), protocol: protocol.into(), metadata: None };
+        let attempt =
+            Attempt { n: 1, backend: "up".into(), protocol: protocol.into(), model: "m".into(), ..Attempt::default() };
+        let opening = [Event::Begin(begin), Event::Attempt(attempt)];
+        let mut summary = Summary::default();
+        let mut log = Vec::new();
+        let mut push = |event: &Event<'_>, summary: &mut Summary| {
+            let mut bytes = BytesMut::new();
+            let head = write(&mut bytes, 7, event).expect("recorded");
+            log.push(bytes);
+            summary.take(Cursor(log.len() as u64), &head, event);
+        };
+        for event in opening.iter().chain(&self.events([&self.bytes[..]])) {
+            push(event, &mut summary);
+        }
+        let end = Event::End(Stop::Done.end(&summary));
+        push(&end, &mut summary);
+        log
+    }
+}
+
+fn id() -> StreamId {
+    ID.parse().expect("an id")
+}
+
+fn records(log: &[BytesMut]) -> impl Iterator<Item = (Cursor, Record<'_>)> {
+    (1..).map(Cursor).zip(log.iter().map(|bytes| Record::parse(bytes).expect("a record")))
+}
+
+/// What a reader of a log is told that has seen it up to `after`.
+fn told<E: Encode>(mut encode: E, log: &[BytesMut], after: usize) -> String {
+    let mut out = BytesMut::new();
+    for (cursor, record) in records(log) {
+        match cursor.0 <= after as u64 {
+            true => encode.skip(&record),
+            false => encode.encode(cursor, &record, &mut out),
+        }
+    }
+    String::from_utf8(out.to_vec()).expect("UTF-8")
+}
+
+/// A client's protocol: its name, what a reader is told behind a cursor, and the answer whole.
+type Reader = (&'static str, fn(&[BytesMut], usize) -> String, fn(&[BytesMut]) -> Vec<u8>);
+
+const READERS: [Reader; 3] = [
+    (
+        "native",
+        |log, after| told(Native::short(), log, after),
+        |log| {
+            let mut answer = Answer::default();
+            records(log).for_each(|(_, record)| answer.take(&record));
+            serde_json::to_vec(&answer).expect("JSON")
+        },
+    ),
+    (
+        "chat",
+        |log, after| told(ChatEncode::new(Envelope::new(id(), CREATED, "up/m"), true), log, after),
+        |log| {
+            let mut completion = Completion::new(Envelope::new(id(), CREATED, "up/m"));
+            records(log).for_each(|(_, record)| completion.take(&record));
+            completion.finish().expect("whole")
+        },
+    ),
+    (
+        "messages",
+        |log, after| told(MessagesEncode::new(id(), "up/m"), log, after),
+        |log| {
+            let mut message = Message::new(id(), "up/m");
+            records(log).for_each(|(_, record)| message.take(&record));
+            message.finish().expect("whole")
+        },
+    ),
+];
+
+#[test]
+fn each_answer_is_told_in_each_protocol_as_before() {
+    insta::with_settings!({ prepend_module_to_snapshot => false, omit_expression => true }, {
+        for upstream in upstreams() {
+            let log = upstream.log();
+            for (protocol, streamed, whole) in READERS {
+                let whole: serde_json::Value = serde_json::from_slice(&whole(&log)).expect("JSON");
+                let whole = serde_json::to_string_pretty(&whole).expect("JSON");
+                let told = format!("{}==== whole ====\n{whole}", streamed(&log, 0));
+                insta::assert_snapshot!(format!("{}-as-{protocol}", upstream.name), told);
+            }
+        }
+    });
+}
+
+#[test]
+fn told_in_two_pieces_it_is_the_same_wherever_it_is_cut() {
+    for upstream in upstreams() {
+        let log = upstream.log();
+        for (protocol, streamed, _) in READERS {
+            let all = streamed(&log, 0);
+            for after in 0..=log.len() {
+                let rest = streamed(&log, after);
+                assert!(all.ends_with(&rest), "{} as {protocol}, behind {after}:\n{rest}", upstream.name);
+                // What a reader behind it has seen ends with the id of the last frame up to there.
+                let first = &all[..all.len() - rest.len()];
+                let seen = first
+                    .rsplit_once("\nid: ")
+                    .map_or(0, |(_, id)| id.trim_end().rsplit('-').next().and_then(|n| n.parse().ok()).expect("an id"));
+                assert!(seen <= after as u64, "{} as {protocol}, behind {after}: it has seen {seen}", upstream.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_log_is_the_same_wherever_the_upstreams_bytes_are_split() {
+    for upstream in upstreams() {
+        let whole = upstream.events([&upstream.bytes[..]]);
+        for at in 0..=upstream.bytes.len() {
+            let (one, other) = upstream.bytes.split_at(at);
+            assert!(upstream.events([one, other]) == whole, "{}, split at {at}", upstream.name);
+        }
+        assert!(upstream.events(upstream.bytes.chunks(1)) == whole, "{}, byte by byte", upstream.name);
+    }
+}
