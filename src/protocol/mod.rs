@@ -10,6 +10,7 @@ mod complaint;
 mod fault;
 pub mod messages;
 pub mod native;
+pub mod responses;
 
 pub use complaint::Complaint;
 pub use fault::Fault;
