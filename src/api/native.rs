@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     gateway::{Listed, Stream},
-    id::{Seen, StreamId},
+    id::{Cursor, Seen, StreamId},
     prompt::Prompt,
     protocol::{
         chat::{ChatEncode, Envelope},
@@ -172,7 +172,8 @@ async fn full_state(api: &Arc<Api>, id: StreamId) -> Result<Response, Problem> {
     let mut answer = Answer::default();
     let mut known = Summary::default();
     api.gateway
-        .records(id, stream.meta.last, |cursor, record| {
+        
+        .records(id, Cursor::START, stream.meta.last, |cursor, record| {
             answer.take(record);
             known.take_record(cursor, record);
         })

@@ -285,13 +285,14 @@ impl Gateway {
         }
     }
 
-    /// Shows `each` the records of a stream up to `last`, in order, without waiting for more.
+    /// Shows `each` the records of a stream behind `after` and up to `last`, in order, without waiting for more.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub async fn records(
         &self,
         id: StreamId,
+        after: Cursor,
         last: Cursor,
         mut each: impl FnMut(Cursor, &Record<'_>) + Send,
     ) -> Result<(), StoreError> {
@@ -300,7 +301,7 @@ impl Gateway {
                 each(cursor, record)
             }
         };
-        stream::fold(self.store.as_ref(), id, last, shown).await
+        stream::fold(self.store.as_ref(), id, after, last, shown).await
     }
 
     /// An owner's streams, newest first.

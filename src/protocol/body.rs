@@ -20,6 +20,10 @@ impl Members {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value)
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Json)> {
+        self.0.iter().map(|(name, value)| (&**name, value))
+    }
+
     /// Sets a member in its place, or at the end.
     pub(super) fn set<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) {
         let value = Json::of(&value).expect("plain data has a JSON form");

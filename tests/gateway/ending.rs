@@ -123,7 +123,7 @@ impl House {
     async fn log(&self, id: StreamId) -> Log {
         let mut log = Log::default();
         let all = Cursor(u64::MAX);
-        self.gateway.records(id, all, |cursor, record| log.take(cursor, record)).await.expect("readable");
+        self.gateway.records(id, Cursor::START, all, |cursor, record| log.take(cursor, record)).await.expect("readable");
         log
     }
 
