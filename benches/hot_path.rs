@@ -217,7 +217,7 @@ fn resume(c: &mut Criterion) {
     let id = StreamId::new();
     runtime.block_on(async {
         let (owner, about, prompt, claims) = (String::new(), Bytes::new(), Bytes::new(), vec![]);
-        store.create(NewStream { id, owner, created_at: 0, about, prompt, claims }).await.expect("created");
+        store.create(NewStream { id, owner, created_at: 0, about, prompt, claims, keep: None }).await.expect("created");
         let lease = store.lease(id, NodeId::new()).await.expect("leased");
         let (mut packer, mut path) = (Packer::default(), Path::new());
         for n in 0..RECORDS {

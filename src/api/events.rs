@@ -112,6 +112,14 @@ impl Seat {
         timeout(at_most, looking).await.unwrap_or(Ok(None))
     }
 
+    /// Waits for the log's first record.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub(super) async fn first_record(&self) -> Result<(), StoreError> {
+        self.reader.clone().next(1).await.map(|_| ())
+    }
+
     /// Shows `each` the records to the last, as they come.
     ///
     /// # Errors

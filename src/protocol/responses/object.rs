@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Envelope, envelope::Echo, item::Item, outline::Outline, sink::Sink, told};
+use super::{Envelope, envelope::Echo, outline::Outline, output::Item, sink::Sink, told};
 use crate::{
     event::{End, Finish, Json, Reason, Status, Usage},
     id::Cursor,

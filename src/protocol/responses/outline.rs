@@ -5,8 +5,9 @@ use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
 use super::{
-    item::{Item, KeptItem, KeptPart, Kind, Part},
+    NAME,
     object::Kept,
+    output::{Item, KeptItem, KeptPart, Kind, Part},
     sink::Sink,
     told,
 };
@@ -81,7 +82,7 @@ impl Outline {
     fn rare(&mut self, record: &Record<'_>, sink: &mut Sink<'_>) {
         let event = record.event();
         if let Ok(Event::Opaque(Opaque { protocol, name, json })) = &event
-            && protocol == "responses"
+            && protocol == NAME
         {
             match name.as_str() {
                 "request" => {
@@ -100,14 +101,14 @@ impl Outline {
         }
         let starts = match &event {
             Ok(Event::Attempt(_) | Event::Notice(_) | Event::Custom(_) | Event::Media(..)) => false,
-            Ok(Event::Opaque(opaque)) => opaque.protocol == "responses" && opaque.name != "request",
+            Ok(Event::Opaque(opaque)) => opaque.protocol == NAME && opaque.name != "request",
             _ => true,
         };
         if starts && !std::mem::replace(&mut self.started, true) {
             self.lifecycle("response.in_progress", sink);
         }
         match event {
-            Ok(Event::Attempt(attempt)) => self.kin = attempt.protocol == "responses",
+            Ok(Event::Attempt(attempt)) => self.kin = attempt.protocol == NAME,
             Ok(Event::PartStart(at, start)) => _ = self.begin(at, start, sink),
             Ok(Event::Delta(..)) => self.delta(record, sink),
             Ok(Event::Annotation(at, annotation)) => self.annotation(at, annotation, sink),
@@ -115,7 +116,7 @@ impl Outline {
             Ok(Event::PartStop(at, stop)) => self.stop(at, stop.status, sink),
             Ok(Event::Usage(usage)) => self.kept.iter_mut().for_each(|kept| kept.usage(usage.clone())),
             Ok(Event::Finish(_, finish)) => self.kept.iter_mut().for_each(|kept| kept.stopped(finish.clone())),
-            Ok(Event::Opaque(opaque)) if opaque.protocol == "responses" => self.pass(opaque, sink),
+            Ok(Event::Opaque(opaque)) if opaque.protocol == NAME => self.pass(opaque, sink),
             Ok(Event::End(end)) => self.end(Some(end), record.head.ms, sink),
             Err(_) if record.head.is_end() => self.end(None, record.head.ms, sink),
             _ => {}
@@ -243,7 +244,7 @@ impl Outline {
     fn state(&mut self, at: At, state: PartState) {
         let Some((n, _)) = self.find(at) else { return };
         if let Some(kept) = &mut self.items[n].kept
-            && state.origin == "responses"
+            && state.origin == NAME
             && state.kind == "encrypted_content"
         {
             kept.encrypted = Some(state.value);
@@ -345,6 +346,7 @@ impl Outline {
         }
         // The clients take a member of this name for the end of everything.
         data.remove("error");
+        data.set("type", &name);
         data.set("sequence_number", &self.sequence);
         let number = self.sequence;
         self.sequence += 1;
