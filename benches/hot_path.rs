@@ -237,7 +237,7 @@ fn resume(c: &mut Criterion) {
     });
     let resume = async |after: Cursor| {
         let mut native = Native::short();
-        fold(store.as_ref(), id, after, |cursor, record| {
+        fold(store.as_ref(), id, Cursor::START, after, |cursor, record| {
             if cursor <= after {
                 native.skip(record);
             }
