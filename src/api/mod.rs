@@ -10,6 +10,8 @@ mod native;
 mod operations;
 mod page;
 mod post;
+mod responses;
+mod retold;
 pub mod surface;
 
 use std::{sync::Arc, time::Duration};
@@ -24,7 +26,7 @@ use axum::{
 use bytesize::ByteSize;
 use tokio::sync::Semaphore;
 
-use self::error::Problem;
+use self::{error::Problem, retold::AllRetold};
 use crate::gateway::Gateway;
 
 /// In every response that is about one stream, in every protocol.
@@ -41,6 +43,8 @@ pub struct Api {
     pub settings: Settings,
     /// Room for the bodies that are under way.
     bodies: Arc<Semaphore>,
+    /// What readers share of what they are told.
+    retold: AllRetold,
 }
 
 /// What the operator said of the routes.
@@ -64,7 +68,8 @@ impl Api {
     /// With room for some bodies.
     #[must_use]
     pub fn new(gateway: Arc<Gateway>, settings: Settings) -> Self {
-        Self { gateway, settings, bodies: Arc::new(Semaphore::new(body::IN_FLIGHT as usize)) }
+        let bodies = Arc::new(Semaphore::new(body::IN_FLIGHT as usize));
+        Self { gateway, settings, bodies, retold: AllRetold::default() }
     }
 
     /// When a reader that is cut off should come back, in milliseconds: each another time, so that a deploy makes no storm.
@@ -83,6 +88,10 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/streams/{id}/events", get(native::events).head(native::events_head))
         .route("/v1/streams/{id}/cancel", post(native::cancel))
         .route("/v1/chat/completions", post(chat::create))
+        .route("/v1/responses", post(responses::create))
+        .route("/v1/responses/{id}", get(responses::show).delete(responses::remove))
+        .route("/v1/responses/{id}/cancel", post(responses::cancel))
+        .route("/v1/responses/{id}/input_items", get(responses::input_items))
         .route("/v1/models", get(native::models))
         .route("/healthz", get(operations::health))
         .route("/readyz", get(operations::ready))

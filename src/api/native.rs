@@ -25,11 +25,12 @@ use super::{
 };
 use crate::{
     gateway::{Listed, Stream},
-    id::{Seen, StreamId},
+    id::{Cursor, Seen, StreamId},
     prompt::Prompt,
     protocol::{
         chat::{ChatEncode, Envelope},
         native::{self, Answer, Native, Start, events_url, rfc3339},
+        responses::{self, ResponsesEncode},
     },
     record::summary::Summary,
 };
@@ -76,6 +77,11 @@ pub(super) async fn events(
             let Stream { meta, begin, .. } = &seat.stream;
             let encoder = ChatEncode::new(Envelope::new(id, meta.created_at, &begin.model), include_usage);
             Ok(seat.relay(&api, encoder, |_, _| None, heartbeat).await?)
+        }
+        Format::Responses => {
+            let Stream { meta, begin, .. } = &seat.stream;
+            let envelope = responses::Envelope::new(id, meta.created_at, &begin.model, begin.metadata.as_ref());
+            Ok(seat.relay(&api, ResponsesEncode::new(envelope), |_, _| None, heartbeat).await?)
         }
     }
 }
@@ -172,7 +178,7 @@ async fn full_state(api: &Arc<Api>, id: StreamId) -> Result<Response, Problem> {
     let mut answer = Answer::default();
     let mut known = Summary::default();
     api.gateway
-        .records(id, stream.meta.last, |cursor, record| {
+        .records(id, Cursor::START, stream.meta.last, |cursor, record| {
             answer.take(record);
             known.take_record(cursor, record);
         })
@@ -233,6 +239,7 @@ struct Wishes {
 enum Format {
     Native,
     Chat { include_usage: bool },
+    Responses,
 }
 
 /// For the cursor the header beats the query, since polyfills send both.
@@ -258,7 +265,8 @@ fn wishes(headers: &HeaderMap, query: &HashMap<String, String>) -> Result<Wishes
     let format = match word("format") {
         "" | "sse" => Format::Native,
         "chat" => Format::Chat { include_usage },
-        other => return Err(bad("format", other, "leave it out, or say `sse` or `chat`")),
+        "responses" => Format::Responses,
+        other => return Err(bad("format", other, "leave it out, or say `sse`, `chat` or `responses`")),
     };
     Ok(Wishes { seen, heartbeat, format })
 }

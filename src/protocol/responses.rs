@@ -6,14 +6,27 @@
 //!
 //! Upstreams are asked by [`request`]. They tell their answer in events that each name their item, and end it with the whole response:
 //! `response.completed`, `response.incomplete` or `response.failed`. [`ResponsesDecode`] reads them.
+//!
+//! An answer is told in numbered frames: items begin, have pieces, and end with all that was in them said once more.
+//! [`ResponsesEncode`] writes them for a reader, [`ResponseObject`] what repeats and the whole response.
 
 mod decode;
+mod encode;
+mod envelope;
 mod items;
+mod object;
+mod outline;
+mod output;
 mod prompt;
 mod request;
+mod sink;
+mod told;
 
 pub use decode::ResponsesDecode;
-pub use items::{expand, input_items};
+pub use encode::ResponsesEncode;
+pub use envelope::Envelope;
+pub use items::{expand, id_of, input_items};
+pub use object::ResponseObject;
 pub use prompt::{Asked, parse};
 pub use request::{RESERVED, request, unsaid};
 
@@ -135,7 +148,7 @@ struct ContentPart<'a> {
 
 /// The response as its last event tells it.
 #[derive(Default, Deserialize)]
-struct ResponseObject<'a> {
+struct Whole<'a> {
     #[serde(borrow)]
     status: Option<&'a str>,
     #[serde(borrow)]

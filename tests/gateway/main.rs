@@ -8,6 +8,7 @@ mod crowd;
 mod drain;
 mod ending;
 mod proxy;
+mod responses;
 mod resume;
 mod slow;
 mod smoke;

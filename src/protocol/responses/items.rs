@@ -362,6 +362,12 @@ pub fn input_items(prompt: &Prompt, stream: StreamId) -> Vec<Json> {
     items_of(prompt).into_iter().enumerate().map(shown).collect()
 }
 
+/// The id of an item.
+#[must_use]
+pub fn id_of(item: &Json) -> Option<String> {
+    serde_json::from_str::<Item>(item.get()).ok()?.id
+}
+
 /// A message in its long form: its content is a list.
 fn lengthen(message: &mut Members) {
     if message.get("status").is_none() {
