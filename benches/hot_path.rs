@@ -217,7 +217,7 @@ fn resume(c: &mut Criterion) {
     let id = StreamId::new();
     runtime.block_on(async {
         let (owner, about, prompt, claims) = (String::new(), Bytes::new(), Bytes::new(), vec![]);
-        store.create(NewStream { id, owner, created_at: 0, about, prompt, claims }).await.expect("created");
+        store.create(NewStream { id, owner, created_at: 0, about, prompt, claims, keep: None }).await.expect("created");
         let lease = store.lease(id, NodeId::new()).await.expect("leased");
         let (mut packer, mut path) = (Packer::default(), Path::new());
         for n in 0..RECORDS {
@@ -237,7 +237,7 @@ fn resume(c: &mut Criterion) {
     });
     let resume = async |after: Cursor| {
         let mut native = Native::short();
-        fold(store.as_ref(), id, after, |cursor, record| {
+        fold(store.as_ref(), id, Cursor::START, after, |cursor, record| {
             if cursor <= after {
                 native.skip(record);
             }

@@ -91,12 +91,13 @@ impl Prompt {
         let kind = |part: &Value| part["type"].as_str().unwrap_or_default().to_owned();
         let (place, part) = parts.into_iter().find(|(_, part)| !known.contains(&&*kind(part)))?;
         let body = self.body.as_ref().and_then(|body| serde_json::from_str::<Value>(body.get()).ok());
-        let as_it_came = body.and_then(|body| place_of(part, &body["messages"], "messages"));
+        let as_it_came =
+            body.and_then(|body| ["messages", "input"].iter().find_map(|name| place_of(part, &body[*name], name)));
         Some((as_it_came.unwrap_or(place), kind(part)))
     }
 }
 
-/// Where a value is in the lists and `content`s below another.
+/// Where a value is in the lists, the `content`s and the `output`s below another.
 fn place_of(part: &Value, below: &Value, path: &str) -> Option<String> {
     if part == below {
         return Some(path.to_owned());
@@ -105,7 +106,9 @@ fn place_of(part: &Value, below: &Value, path: &str) -> Option<String> {
         Value::Array(list) => {
             list.iter().enumerate().find_map(|(n, value)| place_of(part, value, &format!("{path}[{n}]")))
         }
-        Value::Object(members) => place_of(part, members.get("content")?, &format!("{path}.content")),
+        Value::Object(members) => {
+            ["content", "output"].iter().find_map(|name| place_of(part, members.get(*name)?, &format!("{path}.{name}")))
+        }
         _ => None,
     }
 }
@@ -304,6 +307,14 @@ mod tests {
         prompt.body = Json::of(&body);
         let place = "messages[1].content[0].content[1]".to_owned();
         assert_eq!(found(&prompt, &["text"]), Some((place, "new".to_owned())));
+        for (item, place) in [
+            (serde_json::json!({ "output": [part] }), "input[1].output[0]"),
+            (serde_json::json!({ "content": [known, part] }), "input[1].content[1]"),
+            (part.clone(), "input[1]"),
+        ] {
+            prompt.body = Json::of(&serde_json::json!({ "input": ["a", item] }));
+            assert_eq!(found(&prompt, &["text"]), Some((place.to_owned(), "new".to_owned())));
+        }
     }
 
     #[test]

@@ -35,7 +35,7 @@ fn said_with<const N: usize>(text: &str, variables: [(&str, &str); N]) -> String
 
 fn base_url<'c>(config: &'c Config, backend: &str) -> &'c str {
     match &config.backends[backend] {
-        Backend::OpenAi(http) | Backend::Anthropic(http) => &http.base_url,
+        Backend::OpenAi(http) | Backend::Responses(http) | Backend::Anthropic(http) => &http.base_url,
         Backend::Mock(_) => panic!("{backend} is a mock"),
     }
 }
@@ -126,10 +126,13 @@ fn a_kind_or_an_engine_that_is_not_there_is_told_the_ones_that_are() {
         ("[store]\nengine = \"memroy\"", ":2: unknown engine `memroy` in [store]; did you mean `memory`?"),
         (
             "[backends.a]\nkind = \"gemini\"",
-            ":2: kind `gemini` is not in this build; valid here: mock, openai, anthropic",
+            ":2: kind `gemini` is not in this build; valid here: mock, openai, responses, anthropic",
         ),
         ("[backends.a]\n\nkind = \"opnai\"", ":3: unknown kind `opnai` in [backends.a]; did you mean `openai`?"),
-        ("\n[backends.a]\nbase_url = \"x\"", ":2: [backends.a] has no `kind`; valid here: mock, openai, anthropic"),
+        (
+            "\n[backends.a]\nbase_url = \"x\"",
+            ":2: [backends.a] has no `kind`; valid here: mock, openai, responses, anthropic",
+        ),
         ("[backends.a]\nkind = 5", ":2: backends.a.kind: expected a string"),
         ("\n[backends.a]\nkind = \"openai\"", ":2: [backends.a] has no `base_url`"),
     ] {
@@ -239,9 +242,13 @@ fn a_mistake_in_an_override_names_the_variable() {
         (
             "LASTWORD_BACKENDS__A__KIND",
             "gemini",
-            "kind `gemini` is not in this build; valid here: mock, openai, anthropic",
+            "kind `gemini` is not in this build; valid here: mock, openai, responses, anthropic",
         ),
-        ("LASTWORD_BACKENDS__A__API_KEY", "k", "[backends.a] has no `kind`; valid here: mock, openai, anthropic"),
+        (
+            "LASTWORD_BACKENDS__A__API_KEY",
+            "k",
+            "[backends.a] has no `kind`; valid here: mock, openai, responses, anthropic",
+        ),
         ("LASTWORD_LOG__FILTER", "${NOT}", "log.filter: the environment variable `NOT` is not set"),
         ("LASTWORD_DEFAULT_MODEL", "x/y", "default_model `x/y`: there is no backend `x`; valid here: mock"),
     ] {
@@ -534,6 +541,7 @@ fn the_example_has_every_key() {
         ("backends.local", "openai"),
         ("backends.azure", "openai"),
         ("backends.anthropic", "openai"),
+        ("backends.openai", "openai"),
         ("backends.local.timeouts", "timeouts"),
         ("models.fast", "models"),
     ] {

@@ -68,6 +68,7 @@ macro_rules! hold_to_the_contract {
                 what_is_erased_is_unknown_and_frees_its_claims
                 what_expires_is_told_from_what_never_was
                 retention_counts_from_the_end_and_spares_what_runs
+                what_is_kept_for_a_time_of_its_own_is_erased_then
                 over_its_bytes_a_store_drops_the_oldest_finished
                 a_full_store_refuses_and_spares_what_runs
                 an_end_is_taken_by_a_full_store
@@ -469,6 +470,39 @@ async fn retention_counts_from_the_end_and_spares_what_runs(open: Open) {
 /// Room for some three of these.
 const RECORD: usize = 100_000;
 const ROOM: u64 = 350_000;
+
+async fn what_is_kept_for_a_time_of_its_own_is_erased_then(open: Open) {
+    let store = open(HOUR, ROOM);
+    let minute = Duration::from_secs(60);
+    let fleeting = || NewStream { keep: Some(minute), ..with_claims("ann", &[key("k")]) };
+    let mut log = Log::of(&store, fleeting()).await;
+    let (mut kept, mut sooner) = (Log::new(&store).await, Log::of(&store, with_claims("", &[])).await);
+    advance(minute * 2).await;
+    assert_eq!(store.expire().await, Ok(0), "it runs");
+    log.end(&["end"]).await;
+    kept.end(&["end"]).await;
+    advance(minute - Duration::from_millis(1)).await;
+    assert_eq!(store.expire().await, Ok(0));
+    advance(Duration::from_millis(1)).await;
+    assert_eq!((store.expire().await, store.expire().await), (Ok(1), Ok(0)));
+    assert_eq!(store.meta(log.id).await.err(), Some(StoreError::Unknown(log.id)));
+    assert_eq!(
+        (holder(&store, "ann", &key("k")).await, store.list("ann", None, 9).await.map(|all| all.len())),
+        (None, Ok(0))
+    );
+    assert!(store.meta(kept.id).await.is_ok());
+    // Retention may come first.
+    let long = NewStream { keep: Some(HOUR * 2), ..with_claims("", &[]) };
+    sooner.end(&["end"]).await;
+    let mut long = Log::of(&store, long).await;
+    long.end(&["end"]).await;
+    advance(HOUR).await;
+    while store.expire().await.expect("expired") > 0 {}
+    assert_eq!(store.meta(long.id).await.err(), Some(StoreError::Expired(long.id)));
+    advance(HOUR).await;
+    assert_eq!(store.expire().await, Ok(0));
+    assert_eq!(store.bytes(), 0);
+}
 
 async fn over_its_bytes_a_store_drops_the_oldest_finished(open: Open) {
     let store = open(HOUR, ROOM);
@@ -909,6 +943,7 @@ fn with_claims(owner: &str, claims: &[(ClaimKind, String)]) -> NewStream {
         about: Bytes::new(),
         prompt: Bytes::new(),
         claims: claims.iter().map(claim).collect(),
+        keep: None,
     }
 }
 

@@ -22,6 +22,7 @@ use super::{
     Api, X_STREAM_ID,
     auth::NOBODY,
     connection::{Connection, GaveUp},
+    retold::Retold,
 };
 use crate::{
     event::{End, Event},
@@ -114,6 +115,14 @@ impl Seat {
         timeout(at_most, looking).await.unwrap_or(Ok(None))
     }
 
+    /// Waits for the log's first record.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub(super) async fn first_record(&self) -> Result<(), StoreError> {
+        self.reader.clone().next(1).await.map(|_| ())
+    }
+
     /// Shows `each` the records to the last, as they come.
     ///
     /// # Errors
@@ -140,23 +149,36 @@ impl Seat {
         start: impl FnOnce(&Known, u32) -> Option<Bytes>,
         heartbeat: Heartbeat,
     ) -> Result<Response, StoreError> {
-        let Self { stream, from, reader, presence } = self;
-        let id = stream.meta.id;
+        let id = self.stream.meta.id;
         let retry = api.retry();
-        let comment = Bytes::from_static(HEARTBEAT);
-        let (after, opening) = match from {
+        let (after, opening) = match self.from {
             Place::Ended => return Ok(head(StatusCode::NO_CONTENT, id, Body::empty())),
-            Place::Start => (Cursor::START, start(&stream, retry)),
+            Place::Start => (Cursor::START, start(&self.stream, retry)),
             Place::Cursor(after) => (after, None),
             Place::Reset(reset) => (reset.after, Some(told(reset, retry))),
         };
         if E::FOLDS && after > Cursor::START {
-            api.gateway.records(id, after, |_, record| encoder.skip(record)).await?;
+            api.gateway.records(id, Cursor::START, after, |_, record| encoder.skip(record)).await?;
         }
         let retry = opening.is_none().then_some(retry);
-        let relay = Relay { id, opening: opening.unwrap_or(comment), reader, encoder, retry, presence };
-        let body = Body::from_stream(relay.run(api.settings.heartbeat, heartbeat));
-        Ok(head(StatusCode::OK, id, body))
+        Ok(self.go_on(api, encoder, opening, retry, heartbeat))
+    }
+
+    /// The response to this reader, whose encoder knows all that comes before its place.
+    pub(super) fn go_on<E: Encode + 'static>(
+        self,
+        api: &Arc<Api>,
+        encoder: E,
+        opening: Option<Bytes>,
+        retry: Option<u32>,
+        heartbeat: Heartbeat,
+    ) -> Response {
+        let Self { stream, reader, presence, .. } = self;
+        let id = stream.meta.id;
+        let retold = api.retold.of(id, &encoder);
+        let opening = opening.unwrap_or(Bytes::from_static(HEARTBEAT));
+        let relay = Relay { api: api.clone(), id, opening, reader, encoder, retold, retry, presence };
+        head(StatusCode::OK, id, Body::from_stream(relay.run(heartbeat)))
     }
 }
 
@@ -187,18 +209,22 @@ pub(super) fn head(status: StatusCode, id: StreamId, body: Body) -> Response {
 }
 
 struct Relay<E> {
+    api: Arc<Api>,
     id: StreamId,
     opening: Bytes,
     reader: Reader,
     encoder: E,
+    /// What it shares with the stream's other readers.
+    retold: Option<Arc<Retold>>,
     retry: Option<u32>,
     presence: Presence,
 }
 
 impl<E: Encode> Relay<E> {
     /// The body. It ends only behind the terminal record; where that cannot be, it gives up, which resets the connection.
-    fn run(self, every: Duration, heartbeat: Heartbeat) -> impl Stream<Item = Result<Bytes, GaveUp>> {
-        let Self { id, opening, mut reader, mut encoder, mut retry, presence } = self;
+    fn run(self, heartbeat: Heartbeat) -> impl Stream<Item = Result<Bytes, GaveUp>> {
+        let Self { api, id, opening, mut reader, mut encoder, retold, mut retry, presence } = self;
+        let every = api.settings.heartbeat;
         async_stream::stream! {
             let _presence = presence;
             yield Ok(opening);
@@ -226,17 +252,45 @@ impl<E: Encode> Relay<E> {
                             out.extend_from_slice(format!("retry: {retry}\n").as_bytes());
                         }
                         let before = out.len();
+                        let mut wrote = false;
                         for (cursor, bytes) in page.records() {
-                            match read(id, cursor, bytes) {
-                                Ok(record) => encoder.encode(cursor, &record, &mut out),
+                            let shared = match read(id, cursor, bytes) {
+                                Ok(record) => match (encoder.repeats(&record), &retold) {
+                                    (Some(seen), Some(retold)) => {
+                                        encoder.skip(&record);
+                                        let frames = retold.frames(&api.gateway, cursor, &record).await;
+                                        frames.map(|frames| Some((frames, seen)))
+                                    }
+                                    _ => {
+                                        encoder.encode(cursor, &record, &mut out);
+                                        Ok(None)
+                                    }
+                                },
+                                Err(error) => Err(error),
+                            };
+                            let (frames, seen) = match shared {
+                                Ok(Some(shared)) => shared,
+                                Ok(None) => continue,
                                 Err(error) => {
                                     warn!(%id, %error, "a reader was given up");
                                     yield Err(GaveUp::new());
                                     return;
                                 }
+                            };
+                            for piece in frames.iter().skip(seen).flatten() {
+                                if piece.len() <= KEEP {
+                                    out.extend_from_slice(piece);
+                                    continue;
+                                }
+                                if !out.is_empty() {
+                                    yield Ok(out.split().freeze());
+                                }
+                                wrote = true;
+                                written = Instant::now();
+                                yield Ok(piece.clone());
                             }
                         }
-                        if out.len() == before {
+                        if out.len() == before && !wrote {
                             out.clear(); // nothing in it that this protocol shows
                             continue;
                         }
@@ -246,7 +300,9 @@ impl<E: Encode> Relay<E> {
                         if frames.len() > KEEP {
                             out = BytesMut::new();
                         }
-                        yield Ok(frames);
+                        if !frames.is_empty() {
+                            yield Ok(frames);
+                        }
                     }
                     Ok(None) => return,
                     Err(error) => {

@@ -12,6 +12,8 @@ mod operations;
 mod page;
 mod post;
 mod prompts;
+mod responses;
+mod retold;
 pub mod surface;
 
 use std::{sync::Arc, time::Duration};
@@ -26,7 +28,7 @@ use axum::{
 use bytesize::ByteSize;
 use tokio::sync::Semaphore;
 
-use self::error::Problem;
+use self::{error::Problem, retold::AllRetold};
 use crate::{gateway::Gateway, template::Templates};
 
 /// In every response that is about one stream, in every protocol.
@@ -45,6 +47,8 @@ pub struct Api {
     pub settings: Settings,
     /// Room for the bodies that are under way.
     bodies: Arc<Semaphore>,
+    /// What readers share of what they are told.
+    retold: AllRetold,
 }
 
 /// What the operator said of the routes.
@@ -68,12 +72,8 @@ impl Api {
     /// With room for some bodies.
     #[must_use]
     pub fn new(gateway: Arc<Gateway>, templates: Templates, settings: Settings) -> Self {
-        Self {
-            gateway,
-            templates: Arc::new(templates),
-            settings,
-            bodies: Arc::new(Semaphore::new(body::IN_FLIGHT as usize)),
-        }
+        let bodies = Arc::new(Semaphore::new(body::IN_FLIGHT as usize));
+        Self { gateway, templates: Arc::new(templates), settings, bodies, retold: AllRetold::default() }
     }
 
     /// When a reader that is cut off should come back, in milliseconds: each another time, so that a deploy makes no storm.
@@ -95,6 +95,10 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/prompts", get(prompts::list))
         .route("/v1/messages", post(messages::create))
         .route("/v1/messages/count_tokens", post(messages::count_tokens))
+        .route("/v1/responses", post(responses::create))
+        .route("/v1/responses/{id}", get(responses::show).delete(responses::remove))
+        .route("/v1/responses/{id}/cancel", post(responses::cancel))
+        .route("/v1/responses/{id}/input_items", get(responses::input_items))
         .route("/v1/models", get(native::models))
         .route("/healthz", get(operations::health))
         .route("/readyz", get(operations::ready))

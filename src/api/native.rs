@@ -26,12 +26,13 @@ use super::{
 };
 use crate::{
     gateway::{Listed, Stream},
-    id::{Seen, StreamId},
+    id::{Cursor, Seen, StreamId},
     prompt::Prompt,
     protocol::{
         chat::{ChatEncode, Envelope},
         messages::MessagesEncode,
         native::{self, Answer, Asked, Native, Start, events_url, rfc3339},
+        responses::{self, ResponsesEncode},
     },
     record::summary::Summary,
 };
@@ -84,6 +85,11 @@ pub(super) async fn events(
             let encoder = MessagesEncode::new(id, &seat.stream.begin.model);
             let heartbeat = if heartbeat == Heartbeat::Comment { Heartbeat::Ping } else { heartbeat };
             Ok(seat.relay(&api, encoder, |_, _| None, heartbeat).await?)
+        }
+        Format::Responses => {
+            let Stream { meta, begin, .. } = &seat.stream;
+            let envelope = responses::Envelope::new(id, meta.created_at, &begin.model, begin.metadata.as_ref());
+            Ok(seat.relay(&api, ResponsesEncode::new(envelope), |_, _| None, heartbeat).await?)
         }
     }
 }
@@ -180,7 +186,7 @@ async fn full_state(api: &Arc<Api>, id: StreamId) -> Result<Response, Problem> {
     let mut answer = Answer::default();
     let mut known = Summary::default();
     api.gateway
-        .records(id, stream.meta.last, |cursor, record| {
+        .records(id, Cursor::START, stream.meta.last, |cursor, record| {
             answer.take(record);
             known.take_record(cursor, record);
         })
@@ -246,6 +252,7 @@ enum Format {
     Native,
     Chat { include_usage: bool },
     Messages,
+    Responses,
 }
 
 /// For the cursor the header beats the query, since polyfills send both.
@@ -271,8 +278,9 @@ fn wishes(headers: &HeaderMap, query: &HashMap<String, String>) -> Result<Wishes
     let format = match word("format") {
         "" | "sse" => Format::Native,
         "chat" => Format::Chat { include_usage },
+        "responses" => Format::Responses,
         "messages" => Format::Messages,
-        other => return Err(bad("format", other, "leave it out, or say `sse`, `chat` or `messages`")),
+        other => return Err(bad("format", other, "leave it out, or say `sse`, `chat`, `responses` or `messages`")),
     };
     Ok(Wishes { seen, heartbeat, format })
 }

@@ -23,7 +23,7 @@ use serde::Deserialize;
 use self::document::Document;
 pub use self::error::Error;
 use crate::{
-    backend::{self, BadConfig, anthropic::Anthropic, mock::Mock, openai::OpenAi},
+    backend::{self, BadConfig, anthropic::Anthropic, mock::Mock, openai::OpenAi, responses::Responses},
     gateway, route, server, store, telemetry, template,
 };
 
@@ -70,6 +70,8 @@ pub enum Backend {
     Mock(backend::mock::Config),
     /// Any Chat Completions server.
     OpenAi(backend::http::Config),
+    /// Any server of Responses.
+    Responses(backend::http::Config),
     /// Anthropic, or any other server of Messages.
     Anthropic(backend::http::Config),
 }
@@ -82,6 +84,7 @@ impl Backend {
             Self::Mock(_) => "mock",
             Self::OpenAi(_) => "openai",
             Self::Anthropic(_) => "anthropic",
+            Self::Responses(_) => "responses",
         }
     }
 
@@ -95,6 +98,7 @@ impl Backend {
             Self::Mock(config) => Arc::new(Mock::new(name, config.clone())?),
             Self::OpenAi(config) => Arc::new(OpenAi::new(name, config.clone())?),
             Self::Anthropic(config) => Arc::new(Anthropic::new(name, config.clone())?),
+            Self::Responses(config) => Arc::new(Responses::new(name, config.clone())?),
         })
     }
 }
@@ -104,7 +108,9 @@ impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Mock(_) => f.write_str(self.kind()),
-            Self::OpenAi(http) | Self::Anthropic(http) => write!(f, "{}, {}", self.kind(), http.base_url),
+            Self::OpenAi(http) | Self::Responses(http) | Self::Anthropic(http) => {
+                write!(f, "{}, {}", self.kind(), http.base_url)
+            }
         }
     }
 }
@@ -172,7 +178,7 @@ impl Config {
             *file = folder.join(&*file);
         }
         for backend in self.backends.values_mut() {
-            if let Backend::OpenAi(http) | Backend::Anthropic(http) = backend {
+            if let Backend::OpenAi(http) | Backend::Responses(http) | Backend::Anthropic(http) = backend {
                 http.api_key_file = http.api_key_file.as_ref().map(|file| folder.join(file));
             }
         }

@@ -54,11 +54,19 @@ pub struct Limits {
     pub stream_bytes: ByteSize,
     /// How many records one answer may have.
     pub stream_records: u64,
+    /// How long an answer that its client does not want kept can be read after its end.
+    #[serde(with = "crate::duration")]
+    pub forget_after: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { running_streams: 4096, stream_bytes: ByteSize::mib(16), stream_records: 262_144 }
+        Self {
+            running_streams: 4096,
+            stream_bytes: ByteSize::mib(16),
+            stream_records: 262_144,
+            forget_after: Duration::from_secs(60),
+        }
     }
 }
 
@@ -234,11 +242,13 @@ impl Gateway {
         let claims = idempotency
             .iter()
             .map(|(key, fingerprint)| Claim { key: claim_key(&owner, key), fingerprint: fingerprint.clone() });
+        let kept = if prompt.forget { Vec::new() } else { serde_json::to_vec(&prompt).expect("plain data") };
         let new = NewStream {
             id,
             created_at: unix_ms(),
             about: serde_json::to_vec(&begin).expect("plain data").into(),
-            prompt: serde_json::to_vec(&prompt).expect("plain data").into(),
+            prompt: kept.into(),
+            keep: prompt.forget.then_some(self.limits.forget_after),
             claims: claims.collect(),
             owner: owner.clone(),
         };
@@ -285,13 +295,28 @@ impl Gateway {
         }
     }
 
-    /// Shows `each` the records of a stream up to `last`, in order, without waiting for more.
+    /// What was asked; nothing if the client did not want it kept.
+    ///
+    /// # Errors
+    /// As of [`Gateway::stream`].
+    pub async fn prompt(&self, owner: &str, id: StreamId) -> Result<Option<Prompt>, StoreError> {
+        self.stream(owner, id).await?;
+        let prompt = self.store.prompt(id).await?;
+        if prompt.is_empty() {
+            return Ok(None);
+        }
+        let torn = |_| StoreError::Unavailable(format!("the prompt of stream {id} cannot be read"));
+        serde_json::from_slice(&prompt).map(Some).map_err(torn)
+    }
+
+    /// Shows `each` the records of a stream behind `after` and up to `last`, in order, without waiting for more.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub async fn records(
         &self,
         id: StreamId,
+        after: Cursor,
         last: Cursor,
         mut each: impl FnMut(Cursor, &Record<'_>) + Send,
     ) -> Result<(), StoreError> {
@@ -300,7 +325,7 @@ impl Gateway {
                 each(cursor, record)
             }
         };
-        stream::fold(self.store.as_ref(), id, last, shown).await
+        stream::fold(self.store.as_ref(), id, after, last, shown).await
     }
 
     /// An owner's streams, newest first.

@@ -20,6 +20,10 @@ impl Members {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value)
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Json)> {
+        self.0.iter().map(|(name, value)| (&**name, value))
+    }
+
     /// Sets a member in its place, or at the end.
     pub(super) fn set<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) {
         let value = Json::of(&value).expect("plain data has a JSON form");
@@ -124,13 +128,26 @@ pub(super) fn object(body: &[u8], example: &str) -> Result<Json, BadRequest> {
 /// # Errors
 /// When a member is of another type. The first one is named.
 pub(super) fn read<'a, T: Deserialize<'a>>(body: &'a Json, described: &str) -> Result<T, BadRequest> {
-    let json = &mut serde_json::Deserializer::from_str(body.get());
-    serde_path_to_error::deserialize(json).map_err(|error| explain(error, described))
+    read_at("", body, described)
+}
+
+/// What of a part of a body is known; `place` is the path to it.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn read_at<'a, T: Deserialize<'a>>(place: &str, part: &'a Json, described: &str) -> Result<T, BadRequest> {
+    let json = &mut serde_json::Deserializer::from_str(part.get());
+    serde_path_to_error::deserialize(json).map_err(|error| explain(place, error, described))
 }
 
 /// Says a parser's error in terms of the request. (It is JSON: that was seen before.)
-fn explain(error: serde_path_to_error::Error<serde_json::Error>, described: &str) -> BadRequest {
-    let path = error.path().to_string();
+fn explain(place: &str, error: serde_path_to_error::Error<serde_json::Error>, described: &str) -> BadRequest {
+    let path = match (place, error.path().to_string()) {
+        ("", path) => path,
+        (place, path) if path == "." => place.to_owned(),
+        (place, path) if path.starts_with('[') => format!("{place}{path}"),
+        (place, path) => format!("{place}.{path}"),
+    };
     let message = error.into_inner().to_string();
     // The place in the bytes means little to who sent an object.
     let message = message.split(" at line ").next().unwrap_or(&message);

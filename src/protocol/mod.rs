@@ -10,13 +10,14 @@ mod complaint;
 mod fault;
 pub mod messages;
 pub mod native;
+pub mod responses;
 
 pub use complaint::Complaint;
 pub use fault::Fault;
 
 use bytes::BytesMut;
 
-use crate::{event::Event, id::Cursor, record::Record};
+use crate::{event::Event, id::Cursor, record::Record, wire::Rope};
 
 /// Why a body is not a request: which member, what is wrong with it, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -82,4 +83,24 @@ pub trait Encode: Send {
 
     /// Whether a reader that starts in the middle needs the records before (false where each frame stands for itself).
     const FOLDS: bool;
+
+    /// Of a record whose frames repeat what was said before: how many of them the client has seen. They are made once, by
+    /// [`Encode::retell`], for all readers of the stream; each one's own encoder then [`skip`](Encode::skip)s the record.
+    fn repeats(&self, _: &Record<'_>) -> Option<usize> {
+        None
+    }
+
+    /// What makes those frames. It is the same for all readers, and must be shown the log from its beginning.
+    fn retell(&self) -> Option<Box<dyn Retell>> {
+        None
+    }
+}
+
+/// Makes the frames that repeat what was said, for all readers of a stream together; see [`Encode::repeats`].
+pub trait Retell: Send {
+    /// Takes in the next record; gives back its frames if they repeat something.
+    fn take(&mut self, cursor: Cursor, record: &Record<'_>) -> Option<Vec<Rope>>;
+
+    /// Another one of the same stream, which was shown nothing yet.
+    fn anew(&self) -> Box<dyn Retell>;
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::bail;
 
 use crate::{
-    backend::{anthropic::Anthropic, openai::OpenAi},
+    backend::{anthropic::Anthropic, openai::OpenAi, responses::Responses},
     config::{Backend, Config},
 };
 
@@ -21,6 +21,7 @@ pub async fn models(config: &Config, name: &str) -> anyhow::Result<Vec<String>> 
         match config.backends.get(name) {
             Some(Backend::OpenAi(upstream)) => Ok(OpenAi::new(name, upstream.clone())?.list_models().await?),
             Some(Backend::Anthropic(upstream)) => Ok(Anthropic::new(name, upstream.clone())?.list_models().await?),
+            Some(Backend::Responses(upstream)) => Ok(Responses::new(name, upstream.clone())?.list_models().await?),
             Some(Backend::Mock(_)) | None => bail!("its kind has no list of models"),
         }
     };

@@ -55,6 +55,8 @@ struct Table {
     open: HashSet<StreamId>,
     /// In the order in which they ended.
     finished: BTreeSet<(Instant, StreamId)>,
+    /// Those of them that are erased at a time of their own.
+    fleeting: BTreeSet<(Instant, StreamId)>,
     tombstones: BTreeSet<StreamId>,
     nodes: HashMap<NodeId, Instant>,
 }
@@ -157,6 +159,7 @@ impl Memory {
         let mut body = lock(&log.body);
         if let Some(ended) = body.ended {
             table.finished.remove(&(ended, id));
+            log.new.keep.iter().for_each(|keep| _ = table.fleeting.remove(&(ended + *keep, id)));
         }
         // Whoever still writes is told; whoever still reads keeps what it has.
         body.epoch = Epoch(u64::MAX);
@@ -229,6 +232,7 @@ impl Store for Memory {
                 let now = Instant::now();
                 lock(&log.body).ended = Some(now);
                 table.finished.insert((now, id));
+                log.new.keep.iter().for_each(|keep| _ = table.fleeting.insert((now + *keep, id)));
             }
         }
         drop(table);
@@ -294,7 +298,11 @@ impl Store for Memory {
         let over = table.finished.iter().take_while(|(at, _)| at.elapsed() >= self.retain).take(STEP);
         let over: Vec<_> = over.map(|(_, id)| *id).collect();
         over.iter().for_each(|id| self.bury(&mut table, *id));
-        Ok(over.len())
+        let now = Instant::now();
+        let erased: Vec<_> =
+            table.fleeting.iter().take_while(|(at, _)| *at <= now).take(STEP).map(|(_, id)| *id).collect();
+        erased.iter().for_each(|id| _ = self.drop_log(&mut table, *id));
+        Ok(over.len() + erased.len())
     }
 
     async fn lease(&self, id: StreamId, node: NodeId) -> Result<Lease, StoreError> {

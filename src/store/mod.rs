@@ -139,6 +139,8 @@ pub struct NewStream {
     pub prompt: Bytes,
     /// What it claims.
     pub claims: Vec<Claim>,
+    /// It is erased so long after its end, if retention has not taken it before; its id is then unknown.
+    pub keep: Option<Duration>,
 }
 
 /// What came of [`Store::create`].

@@ -17,17 +17,17 @@ use crate::{
 /// How much of a log is read at once by who reads all of it.
 const STEP: usize = 64 * 1024;
 
-/// Shows `each` the records of a log in order, from the first to at least `last`, without waiting for more.
+/// Shows `each` the records of a log in order, from behind `after` to at least `last`, without waiting for more.
 ///
 /// # Errors
 /// When the store cannot be read, or a record is not one that this build can read.
 pub async fn fold(
     store: &dyn Store,
     id: StreamId,
+    mut after: Cursor,
     last: Cursor,
     mut each: impl FnMut(Cursor, &Record<'_>) + Send,
 ) -> Result<(), StoreError> {
-    let mut after = Cursor::START;
     while after < last {
         let page = store.read(id, after, STEP, None).await?;
         for (cursor, bytes) in page.records() {

@@ -115,6 +115,7 @@ mod tests {
                 about: Default::default(),
                 prompt: Default::default(),
                 claims: vec![],
+                keep: None,
             };
             store.create(empty).await.expect("created");
             let lease = store.lease(id, NodeId::new()).await.expect("leased");

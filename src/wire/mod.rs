@@ -4,4 +4,7 @@
 //! fed whatever the network delivered, cut anywhere; a writer appends to a buffer that the caller
 //! lends. What a frame *means* is the business of `protocol`.
 
+mod rope;
 pub mod sse;
+
+pub use rope::Rope;

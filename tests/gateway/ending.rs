@@ -123,7 +123,10 @@ impl House {
     async fn log(&self, id: StreamId) -> Log {
         let mut log = Log::default();
         let all = Cursor(u64::MAX);
-        self.gateway.records(id, all, |cursor, record| log.take(cursor, record)).await.expect("readable");
+        self.gateway
+            .records(id, Cursor::START, all, |cursor, record| log.take(cursor, record))
+            .await
+            .expect("readable");
         log
     }
 
@@ -513,6 +516,7 @@ impl House {
             about: serde_json::to_vec(&Begin::default()).expect("JSON").into(),
             prompt: Bytes::new(),
             claims: vec![],
+            keep: None,
         };
         assert_eq!(self.store.create(new).await, Ok(Created::New));
         if !events.is_empty() {

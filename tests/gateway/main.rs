@@ -9,6 +9,7 @@ mod drain;
 mod ending;
 mod messages;
 mod proxy;
+mod responses;
 mod resume;
 mod slow;
 mod smoke;

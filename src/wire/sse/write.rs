@@ -48,10 +48,7 @@ pub fn write_event(
     }
     out.reserve(data.len() + name.map_or(0, str::len) + FRAMING);
     if let Some(name) = name {
-        debug_assert!(is_one_line(name), "not a name for an event: {name:?}");
-        out.extend_from_slice(b"event: ");
-        put_one_line(out, name);
-        out.extend_from_slice(b"\n");
+        put_name(out, name);
     }
     put_data(out, data);
     if let Some(retry) = retry_ms {
@@ -59,16 +56,55 @@ pub fn write_event(
         put_number(out, retry.into());
         out.extend_from_slice(b"\n");
     }
-    if let Some(EventId { prefix, n }) = id {
-        out.extend_from_slice(b"id: ");
-        if let Some(prefix) = prefix {
-            debug_assert!(prefix.bytes().all(is_id_byte), "not a prefix for an id: {prefix:?}");
-            put_one_line(out, prefix);
-            out.extend_from_slice(b"-");
+    put_id(out, id);
+    out.extend_from_slice(b"\n");
+}
+
+/// Begins an event whose data the caller appends: one line, and not empty. [`end_event`] must follow.
+pub fn begin_event(out: &mut BytesMut, name: &str) {
+    out.reserve(name.len() + FRAMING);
+    put_name(out, name);
+    out.extend_from_slice(b"data: ");
+}
+
+/// Ends an event that was begun so.
+pub fn end_event(out: &mut BytesMut, id: Option<EventId<'_>>) {
+    out.extend_from_slice(b"\n");
+    put_id(out, id);
+    out.extend_from_slice(b"\n");
+}
+
+/// Appends a number in digits, without the formatting machinery.
+pub fn put_number(out: &mut BytesMut, mut n: u64) {
+    let mut digits = [0; 20]; // u64::MAX has 20
+    let mut start = digits.len();
+    loop {
+        start -= 1;
+        digits[start] = b'0' + (n % 10) as u8;
+        n /= 10;
+        if n == 0 {
+            break;
         }
-        put_number(out, n);
-        out.extend_from_slice(b"\n");
     }
+    out.extend_from_slice(&digits[start..]);
+}
+
+fn put_name(out: &mut BytesMut, name: &str) {
+    debug_assert!(is_one_line(name), "not a name for an event: {name:?}");
+    out.extend_from_slice(b"event: ");
+    put_one_line(out, name);
+    out.extend_from_slice(b"\n");
+}
+
+fn put_id(out: &mut BytesMut, id: Option<EventId<'_>>) {
+    let Some(EventId { prefix, n }) = id else { return };
+    out.extend_from_slice(b"id: ");
+    if let Some(prefix) = prefix {
+        debug_assert!(prefix.bytes().all(is_id_byte), "not a prefix for an id: {prefix:?}");
+        put_one_line(out, prefix);
+        out.extend_from_slice(b"-");
+    }
+    put_number(out, n);
     out.extend_from_slice(b"\n");
 }
 
@@ -104,20 +140,6 @@ fn put_one_line(out: &mut BytesMut, text: &str) {
     }
 }
 
-fn put_number(out: &mut BytesMut, mut n: u64) {
-    let mut digits = [0; 20]; // u64::MAX has 20
-    let mut start = digits.len();
-    loop {
-        start -= 1;
-        digits[start] = b'0' + (n % 10) as u8;
-        n /= 10;
-        if n == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[start..]);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,6 +157,18 @@ mod tests {
             written(Some("start"), "{}", Some(1180), Some(id)),
             "event: start\ndata: {}\nretry: 1180\nid: 0199-a-42\n\n"
         );
+    }
+
+    #[test]
+    fn an_event_written_in_two_steps_is_the_same() {
+        let id = EventId { prefix: Some("0199-a"), n: 42 };
+        for id in [None, Some(id)] {
+            let mut out = BytesMut::new();
+            begin_event(&mut out, "start");
+            out.extend_from_slice(b"{}");
+            end_event(&mut out, id);
+            assert_eq!(&out[..], written(Some("start"), "{}", None, id).as_bytes());
+        }
     }
 
     #[test]

@@ -329,6 +329,7 @@ async fn between_a_client_and_an_upstream_of_this_protocol_nothing_is_lost() {
         for header in ["x-api-key: sk-ant-hush", "anthropic-beta: b-1", "anthropic-version: 2024-01-01"] {
             assert!(request.contains(&format!("\r\n{header}\r\n")), "{header} in {request}");
         }
+        assert_eq!(request.matches("anthropic-version").count(), 1, "{request}");
         assert!(!request.contains("theirs") && !request.contains("authorization"), "{request}");
     }
 }

@@ -1,0 +1,162 @@
+//! What is asked, what is asked next, and what is kept of it.
+
+use std::collections::BTreeSet;
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
+
+use super::*;
+
+async fn input_items(at: At, id: &str, query: &str) -> Value {
+    let listed = at.get(&format!("{URL}/{id}/input_items{query}"), &[]).await;
+    assert_eq!(listed.status, 200);
+    listed.json().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_asked_is_listed_in_pages() {
+    let gateway = TestGateway::start().await;
+    let at = gateway.at();
+    let input: Vec<_> = (0..5).map(|n| json!({ "role": "user", "content": n.to_string() })).collect();
+    let whole = response(post(at, &asked(json!({ "text": "x" }), json!({ "input": input }))).await).await;
+    let id = id_of(&whole);
+    let words = |page: &Value| {
+        let items = page["data"].as_array().expect("items").iter();
+        items.map(|item| item["content"][0]["text"].as_str().expect("text").to_owned()).collect::<Vec<_>>()
+    };
+    let all = input_items(at, &id, "").await;
+    assert_eq!(
+        (words(&all), &all["object"], &all["has_more"]),
+        (["4", "3", "2", "1", "0"].map(str::to_owned).into(), &json!("list"), &json!(false))
+    );
+    assert_eq!((&all["first_id"], &all["last_id"]), (&all["data"][0]["id"], &all["data"][4]["id"]));
+    let ids: BTreeSet<_> = all["data"].as_array().expect("items").iter().map(|item| item["id"].to_string()).collect();
+    assert_eq!(ids.len(), 5, "each has its own");
+    let mut seen = Vec::new();
+    let mut after = String::new();
+    loop {
+        let page = input_items(at, &id, &format!("?order=asc&limit=2&after={after}")).await;
+        seen.extend(words(&page));
+        after = page["last_id"].as_str().expect("an id").to_owned();
+        if page["has_more"] == false {
+            break;
+        }
+    }
+    assert_eq!(seen, ["0", "1", "2", "3", "4"]);
+    let none = input_items(at, &id, &format!("?order=asc&after={after}")).await;
+    assert_eq!((&none["data"], &none["first_id"], &none["last_id"]), (&json!([]), &Value::Null, &Value::Null));
+    for (query, param) in
+        [("?limit=0", "limit"), ("?limit=x", "limit"), ("?order=up", "order"), ("?after=msg_1", "after")]
+    {
+        let error = refused(at.get(&format!("{URL}/{id}/input_items{query}"), &[]).await, 400, "bad_request").await;
+        assert_eq!(error["param"], param);
+    }
+}
+
+/// An upstream that speaks Chat Completions and says this to everybody; the messages that it was asked come back.
+async fn upstream(words: &'static str, times: usize) -> (TestGateway, tokio::task::JoinHandle<Vec<Value>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let serving = tokio::spawn(async move {
+        let mut asked = Vec::new();
+        for _ in 0..times {
+            let (mut socket, _) = listener.accept().await.expect("a connection");
+            let mut request = Vec::new();
+            let body = loop {
+                socket.read_buf(&mut request).await.expect("a request");
+                let text = String::from_utf8_lossy(&request);
+                let body = text.split_once("\r\n\r\n").and_then(|(_, body)| serde_json::from_str::<Value>(body).ok());
+                if let Some(body) = body {
+                    break body;
+                }
+            };
+            asked.push(body["messages"].clone());
+            let chunk = json!({ "choices": [{ "index": 0, "delta": { "content": words }, "finish_reason": "stop" }] });
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
+            let answer = format!("{head}data: {chunk}\n\ndata: [DONE]\n\n");
+            socket.write_all(answer.as_bytes()).await.expect("written");
+        }
+        asked
+    });
+    let config = format!("[backends.up]\nkind = \"openai\"\nbase_url = \"http://{address}/v1\"");
+    (TestGateway::with(&config).await, serving)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_continued_conversation_is_put_to_the_upstream_whole() {
+    let (gateway, upstream) = upstream("And so on.", 3).await;
+    let at = gateway.at();
+    let mut previous = Value::Null;
+    for words in ["One?", "Two?", "Three?"] {
+        let mut body = json!({ "model": "up/m", "input": words, "instructions": format!("Be {words}") });
+        if previous.is_string() {
+            body["previous_response_id"] = previous.clone();
+        }
+        let answer = response(post(at, &body).await).await;
+        assert_eq!(answer["previous_response_id"], previous);
+        previous = answer["id"].clone();
+    }
+    let asked = upstream.await.expect("ran");
+    let said =
+        |message: &Value| (message["role"].as_str().map(str::to_owned), message["content"].as_str().map(str::to_owned));
+    let said: Vec<_> = asked[2].as_array().expect("messages").iter().map(said).collect();
+    let turn = |role: &str, words: &str| (Some(role.to_owned()), Some(words.to_owned()));
+    assert_eq!(
+        said,
+        [
+            turn("system", "Be Three?"),
+            turn("user", "One?"),
+            turn("assistant", "And so on."),
+            turn("user", "Two?"),
+            turn("assistant", "And so on."),
+            turn("user", "Three?"),
+        ],
+        "all that was said, under the newest instructions alone"
+    );
+    let items = input_items(at, previous.as_str().expect("an id"), "?order=asc").await;
+    assert_eq!(items["data"].as_array().map(Vec::len), Some(5));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_what_has_ended_and_was_kept_can_be_continued() {
+    let gateway = TestGateway::start().await;
+    let at = gateway.at();
+    let next = async |id: &str| post(at, &asked(json!({ "text": "x" }), json!({ "previous_response_id": id }))).await;
+    let running = response(post(at, &asked(fault("stall", 2), json!({ "background": true }))).await).await;
+    let error = refused(next(&id_of(&running)).await, 400, "bad_request").await;
+    assert_eq!(error["param"], "previous_response_id");
+    at.send("POST", &format!("{URL}/{}/cancel", id_of(&running)), &[], "").await;
+    let items = input_items(at, &id_of(&response(next(&id_of(&running)).await).await), "?order=asc").await;
+    assert_eq!(items["data"][1]["content"][0]["text"], "one two", "as far as it came");
+    let fleeting = response(post(at, &asked(json!({ "text": "x" }), json!({ "store": false }))).await).await;
+    refused(next(&id_of(&fleeting)).await, 400, "previous_response_not_found").await;
+    let native = gateway.say("x", json!({})).await;
+    retrieved_when(at, &native, |response| response["status"] == "completed").await;
+    response(next(&native).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_to_be_kept_is_gone_soon_after_its_end() {
+    let gateway = TestGateway::with("[limits]\nforget_after = \"100ms\"").await;
+    let at = gateway.at();
+    let whole = response(post(at, &asked(json!({ "text": "one" }), json!({ "store": false }))).await).await;
+    assert_eq!(whole["store"], false);
+    let id = id_of(&whole);
+    let kept = response(post(at, &asked(json!({ "text": "one" }), json!({}))).await).await;
+    let gone = async {
+        loop {
+            let got = at.get(&format!("{URL}/{id}"), &[]).await;
+            if got.status != 200 {
+                break refused(got, 404, "stream_not_found").await;
+            }
+            // Of what was asked there was never anything.
+            let items = at.get(&format!("{URL}/{id}/input_items"), &[]).await;
+            assert!(items.status == 404 || items.json().await["data"] == json!([]));
+        }
+    };
+    soon(gone).await;
+    assert_eq!(retrieved(at, &id_of(&kept)).await, kept);
+    assert_eq!(input_items(at, &id_of(&kept), "").await["data"].as_array().map(Vec::len), Some(1));
+}
