@@ -76,7 +76,7 @@ def body(surface, backend, options):
             return asked | {"messages": turn, "max_tokens": 100}
 
 
-PATHS = {"chat": "/v1/chat/completions", "messages": "/v1/messages"}
+PATHS = {"chat": "/v1/chat/completions", "responses": "/v1/responses", "messages": "/v1/messages"}
 
 
 # ---- on the wire ----

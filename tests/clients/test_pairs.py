@@ -37,7 +37,8 @@ def responses(url, model):
 def messages(url, model):
     with anthropic.Anthropic(base_url=url, api_key="any") as client:
         turn = [{"role": "user", "content": ASKED}]
-        asked = {"model": model, "messages": turn, "temperature": 0, "max_tokens": 40}
+        # This client has no word for it any more, the protocol has.
+        asked = {"model": model, "messages": turn, "max_tokens": 40, "extra_body": {"temperature": 0}}
         whole = client.messages.create(**asked).content[0].text
         with client.messages.stream(**asked) as stream:
             return whole, "".join(stream.text_stream)
