@@ -409,6 +409,23 @@ fn a_reason_is_told_in_the_words_of_this_protocol() {
     assert_eq!((met("end_turn"), met("stop")), ("end_turn".to_owned(), "stop_sequence".to_owned()));
 }
 
+#[test]
+fn the_count_of_another_protocol_is_told_in_the_words_of_this_one() {
+    let raw = r#"{"input_tokens":9,"input_tokens_details":{"cached_tokens":4},"output_tokens":2,"total_tokens":11}"#;
+    let usage = |raw| Usage {
+        input_tokens: Some(9),
+        cache_read_tokens: Some(4),
+        output_tokens: Some(2),
+        raw: Some(json(raw)),
+        ..Usage::default()
+    };
+    let told = |raw| serde_json::to_string(&told::usage(usage(raw))).expect("plain data");
+    let translated = r#"{"input_tokens":5,"cache_read_input_tokens":4,"output_tokens":2}"#;
+    assert_eq!(told(raw), translated);
+    assert_eq!(told(r#"{"prompt_tokens":9,"completion_tokens":2}"#), translated);
+    assert_eq!(told(r#"{"output_tokens":2,"x":1.0}"#), r#"{"output_tokens":2,"x":1.0,"input_tokens":0}"#);
+}
+
 fn part_type() -> impl Strategy<Value = PartType> + Clone {
     prop::sample::select(vec![
         PartType::Text,

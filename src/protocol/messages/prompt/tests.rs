@@ -106,6 +106,8 @@ fn calls_and_their_results_become_messages_of_their_own() {
     );
     let only_calls = r#"[{"role":"assistant","content":[{"type":"tool_use","id":"a","name":"f","input":{}}]}]"#;
     assert_eq!(messages(only_calls)[0].get("content"), None);
+    // Who says nothing has said so.
+    assert_eq!(messages(r#"[{"role":"user","content":[]}]"#), json!([{ "role": "user", "content": "" }]));
 }
 
 #[test]
@@ -145,6 +147,7 @@ fn how_much_to_think_and_in_what_form_to_answer_have_common_words() {
         (r#","thinking":{"type":"adaptive"}"#, None, &["thinking"]),
         (r#","thinking":{"type":"disabled"}"#, None, &["thinking"]),
         (r#","thinking":{"type":"adaptive"},"output_config":{"effort":"max"}"#, Some("max"), &["thinking"]),
+        (r#","thinking":{"type":"enabled","budget_tokens":16384},"output_config":{"effort":"low"}"#, Some("low"), &[]),
         (r#","output_config":{"effort":"low","new":1}"#, Some("low"), &["output_config"]),
         (r#","output_config":{"format":{"type":"new"}}"#, None, &["output_config"]),
     ] {

@@ -74,6 +74,17 @@ fn roles_alternate_and_results_are_the_users() {
     assert!(self::body(&prompt).contains(r#""input":{"x":1.0}"#), "arguments stay to the letter");
 }
 
+/// The API takes no empty text, and no message without content.
+#[test]
+fn who_says_nothing_has_no_turn() {
+    let turns = r#"[{"role":"system","content":" "},{"role":"user","content":"a"},{"role":"assistant","content":""},
+        {"role":"user","content":[{"type":"text","text":""},{"type":"text","text":"b"}]}]"#;
+    let body = value(&chat(turns, Params::default()));
+    let said = json!([{ "type": "text", "text": "a" }, { "type": "text", "text": "b" }]);
+    assert_eq!(body["messages"], json!([{ "role": "user", "content": said }]));
+    assert_eq!(body["system"], Value::Null);
+}
+
 #[test]
 fn images_and_files_have_their_blocks() {
     for (part, block) in [
