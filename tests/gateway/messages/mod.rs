@@ -243,6 +243,15 @@ async fn a_sign_of_life_is_a_ping_and_the_head_waits_no_longer_than_it_may() {
     assert_eq!(error_in(&body)["type"], "api_error");
     let again = gateway.get(&format!("/v1/streams/{id}/events?format=messages"), &[]).await;
     assert_eq!(error_in(&rest(again.body).await)["type"], "api_error");
+
+    let silent = post(&gateway, &[], &asked(fault("stall", 1), json!({}))).await;
+    let path = format!("/v1/streams/{}/events?format=messages", id_of(&silent));
+    for (path, sign) in [(path.clone(), "event: ping\n"), (path + "&heartbeat=event", "event: heartbeat\n")] {
+        let (mut reader, mut seen) = (gateway.get(&path, &[]).await.body, String::new());
+        while !seen.contains(sign) {
+            seen += &String::from_utf8(soon(reader.next()).await.expect("more")).expect("UTF-8");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
