@@ -7,6 +7,7 @@ mod common;
 mod crowd;
 mod drain;
 mod ending;
+mod faults;
 mod messages;
 mod proxy;
 mod responses;
