@@ -6,9 +6,11 @@ mod chat;
 pub mod connection;
 pub mod error;
 mod events;
+mod models;
 mod native;
 mod operations;
 mod page;
+mod pass;
 mod post;
 pub mod surface;
 
@@ -19,7 +21,7 @@ use axum::{
     http::{HeaderName, Method, StatusCode},
     middleware,
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{any, get, post},
 };
 use bytesize::ByteSize;
 use tokio::sync::Semaphore;
@@ -54,6 +56,8 @@ pub struct Settings {
     pub commit_after: Duration,
     /// Of a request's body.
     pub max_body: ByteSize,
+    /// Of a body that is handed on in pieces.
+    pub max_upload: ByteSize,
     /// Until the body is whole.
     pub body_timeout: Duration,
     /// The origins whose pages may ask.
@@ -83,7 +87,9 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/streams/{id}/events", get(native::events).head(native::events_head))
         .route("/v1/streams/{id}/cancel", post(native::cancel))
         .route("/v1/chat/completions", post(chat::create))
-        .route("/v1/models", get(native::models))
+        .route("/v1/models", get(models::list))
+        .route("/v1/models/{*id}", get(models::show))
+        .route("/v1/{*path}", any(pass::pass))
         .route("/healthz", get(operations::health))
         .route("/readyz", get(operations::ready))
         .route("/metrics", get(operations::metrics))

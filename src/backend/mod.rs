@@ -9,10 +9,11 @@ pub mod openai;
 
 use std::{borrow::Cow, time::Duration};
 
-use futures_util::stream::BoxStream;
+use futures_util::{future::BoxFuture, stream::BoxStream};
 use serde::Deserialize;
 
 use crate::{
+    client::{Broken, Pieces},
     event::{Event, Failure},
     prompt::Prompt,
 };
@@ -27,6 +28,16 @@ pub type Events = BoxStream<'static, Result<Event<'static>, BackendError>>;
 fn fails(error: BackendError) -> Events {
     Box::pin(futures_util::stream::iter([Err(error)]))
 }
+
+/// A request that is handed on: a body where it has one, in pieces.
+pub type Request = ::http::Request<Option<Pieces<Broken>>>;
+
+/// What came of it: any status; the body, in pieces, until it ends or breaks off.
+pub type Response = ::http::Response<Pieces<BackendError>>;
+
+/// The way by which requests are handed on to one path of an upstream. Dropping the future, or the body that it gave, gives the
+/// request up.
+pub type Way = Box<dyn FnOnce(Request) -> BoxFuture<'static, Result<Response, BackendError>> + Send>;
 
 /// A generator.
 pub trait Backend: Send + Sync + 'static {
@@ -44,6 +55,12 @@ pub trait Backend: Send + Sync + 'static {
 
     /// How long to wait for what.
     fn clocks(&self) -> &Clocks;
+
+    /// The way to this path of its upstream, below the base URL and with this query, if the operator lets requests go there
+    /// unread. Nothing is kept of them.
+    fn way(&self, _path: &str, _query: Option<&str>) -> Option<Way> {
+        None
+    }
 
     /// The models it can be asked for, where it knows them by itself.
     fn models(&self) -> Vec<String> {

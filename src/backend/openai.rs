@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::{
-    Backend, BackendError, BadConfig, Clocks, ErrorKind, Events,
+    Backend, BackendError, BadConfig, Clocks, ErrorKind, Events, Way,
     http::{Ask, Config, Upstream},
 };
 use crate::{
@@ -93,6 +93,10 @@ impl Backend for OpenAi {
 
     fn clocks(&self) -> &Clocks {
         &self.upstream.clocks
+    }
+
+    fn way(&self, path: &str, query: Option<&str>) -> Option<Way> {
+        self.upstream.way(path, query)
     }
 
     fn models(&self) -> Vec<String> {

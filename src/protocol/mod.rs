@@ -9,10 +9,12 @@ pub mod chat;
 mod complaint;
 mod fault;
 pub mod messages;
+mod named;
 pub mod native;
 
 pub use complaint::Complaint;
 pub use fault::Fault;
+pub use named::Named;
 
 use bytes::BytesMut;
 

@@ -7,6 +7,8 @@ mod common;
 mod crowd;
 mod drain;
 mod ending;
+mod models;
+mod pass;
 mod proxy;
 mod resume;
 mod slow;
