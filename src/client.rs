@@ -9,6 +9,7 @@
 use std::{fmt, net::IpAddr, path::Path, time::Duration};
 
 use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream::BoxStream};
 use reqwest::{
     Method, Url,
     header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
@@ -23,6 +24,12 @@ const IDLE_FAR: Duration = Duration::from_secs(60);
 /// How much, and how long, [`Response::release`] reads to see the end of a body.
 const LEFTOVER_BYTES: usize = 64 * 1024;
 const LEFTOVER_TIME: Duration = Duration::from_secs(1);
+
+/// A body that is handed on in pieces, as they come.
+pub type Pieces<E> = BoxStream<'static, Result<Bytes, E>>;
+
+/// Why a body that is handed on stopped in the middle: its sender's affair.
+pub type Broken = Box<dyn std::error::Error + Send + Sync>;
 
 /// A value that is never shown: `Debug` and `Display` write `***`.
 #[derive(Clone, PartialEq, Eq)]
@@ -198,6 +205,49 @@ impl Client {
     fn with(&self, headers: &[(String, String)], request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
         let more = headers.iter().filter(|(name, _)| !self.headers.contains_key(name));
         more.fold(request, |request, (name, value)| request.header(name, value))
+    }
+
+    /// Hands a request on to a path below the base URL, with this query behind the configured one, and waits for the response's
+    /// head. Of a header or parameter that is also configured, the configured value counts. The path is sent to the letter: its
+    /// segments are the caller's to look at. Cancel safe: dropping the future, or the body later, gives the request up.
+    ///
+    /// # Errors
+    /// As [`Client::post`]; also when the request's own body breaks off.
+    pub async fn pass(
+        &self,
+        path: &str,
+        query: Option<&str>,
+        request: http::Request<Option<Pieces<Broken>>>,
+    ) -> Result<http::Response<Pieces<Error>>, Error> {
+        let (head, body) = request.into_parts();
+        let mut headers = head.headers;
+        for (name, value) in &self.headers {
+            headers.insert(name, value.clone());
+        }
+        let mut request = self.http.request(head.method, self.below(path, query)).headers(headers);
+        if let Some(body) = body {
+            request = request.body(reqwest::Body::wrap_stream(body));
+        }
+        let Response { origin, inner } = self.send(request).await?;
+        let mut response = http::Response::new(());
+        *response.status_mut() = inner.status();
+        *response.headers_mut() = inner.headers().clone();
+        let broken = move |error| Error::new(Stage::Body, &origin, error);
+        Ok(response.map(|()| inner.bytes_stream().map_err(broken).boxed()))
+    }
+
+    /// The URL of a path as a client wrote it.
+    fn below(&self, path: &str, query: Option<&str>) -> Url {
+        let mut url = self.base.clone();
+        url.set_path(&format!("{}/{path}", self.base.path().trim_end_matches('/')));
+        let ours: Vec<_> = self.base.query_pairs().map(|(name, _)| name.into_owned()).collect();
+        let theirs = query.unwrap_or_default().split('&').filter(|pair| {
+            url.set_query(Some(pair));
+            url.query_pairs().next().is_some_and(|(name, _)| !ours.iter().any(|ours| *ours == name))
+        });
+        let all: Vec<_> = self.base.query().into_iter().chain(theirs).collect();
+        url.set_query((!all.is_empty()).then(|| all.join("&")).as_deref());
+        url
     }
 
     fn request(&self, method: Method, path: &str, accept: &'static str) -> reqwest::RequestBuilder {
@@ -408,6 +458,21 @@ mod tests {
             let request = client.request(Method::POST, "chat/completions", "*/*").build().expect("a request");
             assert_eq!(request.url().as_str(), "http://host:8000/v1/chat/completions?api-version=2+3");
             assert_eq!(client.origin(), "http://host:8000");
+        }
+    }
+
+    #[test]
+    fn a_path_that_is_handed_on_is_kept_to_the_letter_and_the_configured_query_wins() {
+        let client = Client::new("http://host/v1/", CONNECT).expect("a client");
+        assert_eq!(client.below("files", None).as_str(), "http://host/v1/files");
+        let client = client.query("api-version", "2 3");
+        for (path, query, url) in [
+            ("files/a%20b%2Fc:d", None, "files/a%20b%2Fc:d?api-version=2+3"),
+            ("files", Some("limit=2&x=%20&limit=3&flag"), "files?api-version=2+3&limit=2&x=%20&limit=3&flag"),
+            ("files", Some("api-version=1&api%2Dversion=1&a=b"), "files?api-version=2+3&a=b"),
+            ("files", Some(""), "files?api-version=2+3"),
+        ] {
+            assert_eq!(client.below(path, query).as_str(), format!("http://host/v1/{url}"));
         }
     }
 

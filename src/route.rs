@@ -7,7 +7,10 @@ use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Deserializer, de::Error};
 
-use crate::{backend::Backend, near::nearest};
+use crate::{
+    backend::Backend,
+    near::{Unknown, nearest},
+};
 
 /// A `[models.NAME]` section.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -59,6 +62,9 @@ pub struct NotAnUpstream(String);
 /// Where a name leads, all of it: never empty, and nothing if nobody knows the name.
 #[must_use]
 pub fn find(models: &BTreeMap<String, Model>, is_backend: impl Fn(&str) -> bool, name: &str) -> Option<Vec<Upstream>> {
+    if name.contains('*') {
+        return None; // a pattern stands for models, and is none
+    }
     let entry = models.get(name).or_else(|| longest_wildcard(models, name));
     let Some(entry) = entry else {
         let direct: Upstream = name.parse().ok()?;
@@ -108,7 +114,7 @@ impl fmt::Debug for Target {
 /// Something that can be asked for, as a list of models shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
-    /// What to ask for. A name that ends in `*` stands for all that begin like it.
+    /// What to ask for.
     pub name: String,
     /// The backend that is asked first.
     pub backend: String,
@@ -120,6 +126,14 @@ pub enum RouteError {
     /// No such name.
     #[error("there is no model `{asked}`; {remedy}")]
     UnknownModel {
+        /// What was asked for.
+        asked: String,
+        /// What was probably meant, and what there is.
+        remedy: String,
+    },
+    /// No backend of that name.
+    #[error("there is no backend `{asked}`; {remedy}")]
+    UnknownBackend {
         /// What was asked for.
         asked: String,
         /// What was probably meant, and what there is.
@@ -173,12 +187,18 @@ impl Router {
         self.default_model.as_deref()
     }
 
-    /// All that is known to be there: the `[models]` entries, then each backend's own models as `backend/model`. A backend may
-    /// well have more than it knows of.
+    /// All that is known to be there: the `[models]` entries, then each backend's own models as `backend/model`. In the place of an
+    /// entry with a wildcard stand those of the models its first backend knows of that it carries the name over to. A backend
+    /// may well have more than it knows of.
     #[must_use]
     pub fn models(&self) -> Vec<Listed> {
-        let entries = self.models.iter().filter_map(|(name, model)| {
-            Some(Listed { name: name.clone(), backend: model.route.first()?.backend.clone() })
+        let entries = self.models.iter().flat_map(|(name, model)| {
+            let first = model.route.first();
+            let names = match name.strip_suffix('*') {
+                None => vec![name.clone()],
+                Some(start) => first.map(|first| self.carried(model, start, first)).unwrap_or_default(),
+            };
+            names.into_iter().filter_map(move |name| Some(Listed { name, backend: first?.backend.clone() }))
         });
         let own = self.backends.iter().flat_map(|(name, backend)| {
             let listed = move |model| Listed { name: format!("{name}/{model}"), backend: name.clone() };
@@ -187,9 +207,38 @@ impl Router {
         entries.chain(own).collect()
     }
 
+    /// The names that lead through a pattern, which begins with `start`, to a model that its first station's backend knows of.
+    fn carried(&self, pattern: &Model, start: &str, station: &Upstream) -> Vec<String> {
+        let Some((before, behind)) = station.model.split_once('*') else { return Vec::new() };
+        let known = self.backends.get(&station.backend).map(|backend| backend.models()).unwrap_or_default();
+        let names = known.iter().filter_map(|model| model.strip_prefix(before)?.strip_suffix(behind));
+        // An entry of its own, or a longer pattern, takes a name away.
+        let leads_here = |name: &&str| {
+            name.starts_with(start)
+                && !self.models.contains_key(*name)
+                && longest_wildcard(&self.models, name).is_some_and(|longest| std::ptr::eq(longest, pattern))
+        };
+        names.filter(leads_here).map(str::to_owned).collect()
+    }
+
+    /// A backend by its name in the configuration.
+    ///
+    /// # Errors
+    /// [`RouteError::UnknownBackend`]
+    pub fn backend(&self, name: &str) -> Result<&Arc<dyn Backend>, RouteError> {
+        self.backends.get(name).ok_or_else(|| {
+            let valid = self.backends.keys().map(String::as_str).collect();
+            RouteError::UnknownBackend { asked: name.to_owned(), remedy: Unknown { key: name, valid }.remedy() }
+        })
+    }
+
+    /// All backends, with their names in the configuration.
+    pub fn backends(&self) -> impl Iterator<Item = (&str, &Arc<dyn Backend>)> {
+        self.backends.iter().map(|(name, backend)| (name.as_str(), backend))
+    }
+
     fn remedy(&self, asked: &str) -> String {
         let mut names: Vec<_> = self.models().into_iter().map(|listed| listed.name).collect();
-        names.retain(|name| !name.ends_with('*'));
         if let Some((_, model)) = asked.split_once('/') {
             names.extend(self.backends.keys().map(|backend| format!("{backend}/{model}")));
         }
@@ -202,9 +251,11 @@ impl Router {
     /// A short list, for a sentence.
     fn choice(&self) -> String {
         const SHOWN: usize = 8;
-        let listed = self.models();
-        let mut choice: Vec<_> = listed.iter().take(SHOWN).map(|listed| listed.name.clone()).collect();
-        if listed.len() > SHOWN {
+        // Patterns too: a person knows what to make of them.
+        let own = self.models().into_iter().map(|listed| listed.name).filter(|name| !self.models.contains_key(name));
+        let all: Vec<_> = self.models.keys().cloned().chain(own).collect();
+        let mut choice: Vec<_> = all.iter().take(SHOWN).cloned().collect();
+        if all.len() > SHOWN {
             choice.push("… (GET /v1/models has them all)".to_owned());
         }
         let any = self.backends.iter().filter(|(_, backend)| backend.models().is_empty());
@@ -297,6 +348,30 @@ mod tests {
     #[test]
     fn the_list_has_entries_first_and_then_the_backends_own() {
         let listed: Vec<_> = router(None).models().into_iter().map(|l| format!("{} {}", l.name, l.backend)).collect();
-        assert_eq!(listed, ["claude-* local", "claude-3* mock", "fast local", "mock/words mock", "mock/echo mock"]);
+        assert_eq!(listed, ["fast local", "mock/words mock", "mock/echo mock"]);
+    }
+
+    #[test]
+    fn of_a_wildcard_those_are_listed_that_it_leads_to() {
+        let known = ["v/claude-opus", "v/claude-3-old", "claude-bare", "v/gemma", "v/claude-own", "v/claude-"];
+        let known: Arc<dyn Backend> = Arc::new(Silent(Clocks::default(), known.map(str::to_owned).into()));
+        let models: BTreeMap<String, Model> = toml::from_str(
+            r#"
+            "claude-*" = { route = ["b/v/*"] }
+            "claude-3*" = { route = ["b/fixed"] }
+            "claude-own" = { route = ["b/other"] }
+            "#,
+        )
+        .expect("toml");
+        let router = Router::new([("b".to_owned(), known)].into(), models, None);
+        let listed: Vec<_> = router.models().into_iter().map(|listed| listed.name).collect();
+        assert_eq!(listed[..3], ["claude-opus", "claude-", "claude-own"]);
+        assert!(listed[3..].iter().all(|name| name.starts_with("b/")), "{listed:?}");
+        for name in &listed {
+            assert!(router.resolve(Some(name)).is_ok(), "{name}");
+        }
+        for pattern in ["claude-*", "claude-3*", "claude-x*", "b/*"] {
+            assert!(router.resolve(Some(pattern)).is_err(), "{pattern} is no model");
+        }
     }
 }

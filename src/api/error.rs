@@ -12,10 +12,13 @@ use axum::{
 use serde::Serialize;
 
 use crate::{
-    event::End,
-    gateway::{RouteError, StartError, StoreError},
+    event::{End, Status},
+    gateway::{PassError, RouteError, StartError, StoreError},
     protocol::{BadRequest, Fault},
 };
+
+/// The header that names the backend to which a request is handed on.
+pub(super) const X_LASTWORD_BACKEND: &str = "x-lastword-backend";
 
 /// What to do about a stream that is not there.
 const NO_STREAM: &str = "GET /v1/streams lists those there are; what is erased is gone";
@@ -223,12 +226,32 @@ impl From<StartError> for Problem {
     }
 }
 
+impl From<PassError> for Problem {
+    fn from(error: PassError) -> Self {
+        let detail = error.to_string();
+        match error {
+            PassError::NotAllowed { .. } => Self::new(StatusCode::NOT_FOUND, "not_found", detail),
+            PassError::WhichBackend(_) => Self::new(StatusCode::BAD_REQUEST, "which_backend", detail)
+                .field(X_LASTWORD_BACKEND)
+                .remedy(format!("name one of them in the header {X_LASTWORD_BACKEND}")),
+            PassError::Route(route) => route.into(),
+            PassError::Draining => StartError::Draining.into(),
+            PassError::Upstream(failure) => {
+                End { status: Status::Failed, reason: None, usage: None, error: Some(failure) }.into()
+            }
+        }
+    }
+}
+
 impl From<RouteError> for Problem {
     fn from(error: RouteError) -> Self {
         let detail = error.to_string();
         match error {
             RouteError::UnknownModel { remedy, .. } => {
                 Self::new(StatusCode::BAD_REQUEST, "unknown_model", detail).field("model").remedy(remedy)
+            }
+            RouteError::UnknownBackend { remedy, .. } => {
+                Self::new(StatusCode::BAD_REQUEST, "unknown_backend", detail).field(X_LASTWORD_BACKEND).remedy(remedy)
             }
             RouteError::NoDefault { choice } => Self::new(StatusCode::BAD_REQUEST, "no_default_model", detail)
                 .field("model")

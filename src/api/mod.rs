@@ -7,9 +7,11 @@ pub mod connection;
 pub mod error;
 mod events;
 mod messages;
+mod models;
 mod native;
 mod operations;
 mod page;
+mod pass;
 mod post;
 mod prompts;
 mod responses;
@@ -23,7 +25,7 @@ use axum::{
     http::{HeaderName, Method, StatusCode},
     middleware,
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{any, get, post},
 };
 use bytesize::ByteSize;
 use tokio::sync::Semaphore;
@@ -62,6 +64,8 @@ pub struct Settings {
     pub commit_after: Duration,
     /// Of a request's body.
     pub max_body: ByteSize,
+    /// Of a body that is handed on in pieces.
+    pub max_upload: ByteSize,
     /// Until the body is whole.
     pub body_timeout: Duration,
     /// The origins whose pages may ask.
@@ -99,7 +103,9 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/responses/{id}", get(responses::show).delete(responses::remove))
         .route("/v1/responses/{id}/cancel", post(responses::cancel))
         .route("/v1/responses/{id}/input_items", get(responses::input_items))
-        .route("/v1/models", get(native::models))
+        .route("/v1/models", get(models::list))
+        .route("/v1/models/{*id}", get(models::show))
+        .route("/v1/{*path}", any(pass::pass))
         .route("/healthz", get(operations::health))
         .route("/readyz", get(operations::ready))
         .route("/metrics", get(operations::metrics))

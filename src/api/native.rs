@@ -1,4 +1,4 @@
-//! `/v1/streams` and `/v1/models`: the native API, route by route.
+//! `/v1/streams`: the native API, route by route.
 
 use std::{collections::HashMap, convert::Infallible, sync::Arc};
 
@@ -12,7 +12,6 @@ use axum::{
 use bytes::{Bytes, BytesMut};
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use super::{
     Api,
@@ -25,7 +24,7 @@ use super::{
     prompts,
 };
 use crate::{
-    gateway::{Listed, Stream},
+    gateway::Stream,
     id::{Cursor, Seen, StreamId},
     prompt::Prompt,
     protocol::{
@@ -159,13 +158,6 @@ pub(super) async fn cancel(State(api): State<Arc<Api>>, Named(id): Named) -> Res
 pub(super) async fn remove(State(api): State<Arc<Api>>, Named(id): Named) -> Result<Response, Problem> {
     api.gateway.remove(NOBODY, id).await?;
     Ok(named(id, StatusCode::NO_CONTENT.into_response()))
-}
-
-/// `GET /v1/models`: what can be asked for.
-pub(super) async fn models(State(api): State<Arc<Api>>) -> Response {
-    let model = |model: Listed| json!({ "id": model.name, "object": "model", "created": 0, "owned_by": model.backend });
-    let data: Vec<_> = api.gateway.router().models().into_iter().map(model).collect();
-    Json(json!({ "object": "list", "data": data, "default": api.gateway.router().default_model() })).into_response()
 }
 
 /// The events in the native protocol. What comes first, without a cursor, is made from what is known of the stream.

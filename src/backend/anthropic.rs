@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 use super::{
-    Backend, BackendError, BadConfig, Clocks, ErrorKind, Events,
+    Backend, BackendError, BadConfig, Clocks, ErrorKind, Events, Way,
     http::{self, Ask, Config, Upstream},
 };
 use crate::{
@@ -68,6 +68,10 @@ impl Backend for Anthropic {
         let mut dropped = prompt.dropped_by(PROTOCOL, &[]);
         dropped.extend(messages::unsaid(prompt).map_err(unfit)?);
         Ok(dropped)
+    }
+
+    fn way(&self, path: &str, query: Option<&str>) -> Option<Way> {
+        self.upstream.way(path, query)
     }
 
     fn clocks(&self) -> &Clocks {

@@ -5,6 +5,7 @@
 //! the configured credentials are taken out of it.
 
 mod config;
+mod pass;
 
 use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
@@ -46,6 +47,8 @@ pub(super) struct Upstream {
     client: Client,
     secrets: Secrets,
     max_line: usize,
+    /// The paths to which requests are handed on.
+    pass_through: pass::Paths,
 }
 
 /// Shows no more than the configuration does.
@@ -110,6 +113,7 @@ impl Upstream {
         if max_line == 0 {
             return Err(BadConfig::new("max_line", "is 0, which no line fits into; write \"2MiB\""));
         }
+        let pass_through = pass::Paths::new(config.pass_through)?;
         Ok(Self {
             name: name.to_owned(),
             clocks: config.timeouts,
@@ -119,6 +123,7 @@ impl Upstream {
             client,
             secrets,
             max_line,
+            pass_through,
         })
     }
 
@@ -395,6 +400,10 @@ mod tests {
             ("base_url = \"http://h\"\napi_key = \"k\\nk\"", "api_key", "line break"),
             ("base_url = \"http://h\"\nextra_body = { stream = false }", "extra_body.stream", "remove"),
             ("base_url = \"http://h\"\nmax_line = 0", "max_line", "2MiB"),
+            ("base_url = \"http://h\"\npass_through = [\"/files\"]", "pass_through", "\"files\""),
+            ("base_url = \"http://h\"\npass_through = [\"v1/files\"]", "pass_through", "\"files\""),
+            ("base_url = \"http://h\"\npass_through = [\"audio*\"]", "pass_through", "\"audio/*\""),
+            ("base_url = \"http://h\"\npass_through = [\"\"]", "pass_through", "\"files/*\""),
         ] {
             let error = bad(toml);
             assert_eq!(error.key, key, "{toml}");

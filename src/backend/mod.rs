@@ -15,6 +15,7 @@ use futures_util::{future::BoxFuture, stream::BoxStream};
 use serde::Deserialize;
 
 use crate::{
+    client::{Broken, Pieces},
     event::{Event, Failure, Json},
     prompt::Prompt,
 };
@@ -29,6 +30,16 @@ pub type Events = BoxStream<'static, Result<Event<'static>, BackendError>>;
 fn fails(error: BackendError) -> Events {
     Box::pin(futures_util::stream::iter([Err(error)]))
 }
+
+/// A request that is handed on: a body where it has one, in pieces.
+pub type Request = ::http::Request<Option<Pieces<Broken>>>;
+
+/// What came of it: any status; the body, in pieces, until it ends or breaks off.
+pub type Response = ::http::Response<Pieces<BackendError>>;
+
+/// The way by which requests are handed on to one path of an upstream. Dropping the future, or the body that it gave, gives the
+/// request up.
+pub type Way = Box<dyn FnOnce(Request) -> BoxFuture<'static, Result<Response, BackendError>> + Send>;
 
 /// A generator.
 pub trait Backend: Send + Sync + 'static {
@@ -55,6 +66,12 @@ pub trait Backend: Send + Sync + 'static {
         _model: &str,
         _headers: Vec<(String, String)>,
     ) -> Option<BoxFuture<'static, Result<Json, BackendError>>> {
+        None
+    }
+
+    /// The way to this path of its upstream, below the base URL and with this query, if the operator lets requests go there
+    /// unread. Nothing is kept of them.
+    fn way(&self, _path: &str, _query: Option<&str>) -> Option<Way> {
         None
     }
 

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::{
-    Backend, BackendError, BadConfig, Clocks, ErrorKind, Events,
+    Backend, BackendError, BadConfig, Clocks, ErrorKind, Events, Way,
     http::{self, Ask, Config, Upstream},
 };
 use crate::{
@@ -78,6 +78,10 @@ impl Backend for OpenAi {
 
     fn clocks(&self) -> &Clocks {
         &self.upstream.clocks
+    }
+
+    fn way(&self, path: &str, query: Option<&str>) -> Option<Way> {
+        self.upstream.way(path, query)
     }
 
     fn models(&self) -> Vec<String> {

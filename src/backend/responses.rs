@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::{
-    Backend, BackendError, BadConfig, Clocks, ErrorKind, Events,
+    Backend, BackendError, BadConfig, Clocks, ErrorKind, Events, Way,
     http::{self, Ask, Config, Upstream},
 };
 use crate::{
@@ -66,6 +66,10 @@ impl Backend for Responses {
         let mut dropped = prompt.dropped_by(PROTOCOL, &UNKNOWN);
         dropped.extend(responses::unsaid(prompt).map_err(unfit)?);
         Ok(dropped)
+    }
+
+    fn way(&self, path: &str, query: Option<&str>) -> Option<Way> {
+        self.upstream.way(path, query)
     }
 
     fn clocks(&self) -> &Clocks {

@@ -3,6 +3,7 @@
 //! Knows which streams run in this process; everything else it asks the store. Knows no HTTP and no wire language.
 
 mod attach;
+mod pass;
 mod tend;
 
 use std::{
@@ -19,13 +20,14 @@ pub use attach::{Attachment, Place, Reset, ResetReason};
 use bytes::Bytes;
 use bytesize::ByteSize;
 use futures_util::FutureExt;
+pub use pass::{PassError, Passage, Request, Response};
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info};
 
 use crate::{
-    backend::ErrorKind,
+    backend::{BackendError, ErrorKind},
     event::Begin,
     generation::{Budget, Generation, Live, Stop, Writer},
     id::{Cursor, NodeId, StreamId},
@@ -176,6 +178,19 @@ impl Gateway {
         &self.metrics
     }
 
+    /// A model of this name, listed or not.
+    ///
+    /// # Errors
+    /// When the name leads nowhere, or its backend knows that it has no such model.
+    pub fn model(&self, name: &str) -> Result<Listed, RouteError> {
+        let target = self.router.resolve(Some(name))?;
+        let checked = target.backend.check(&Prompt::default(), &target.upstream_model);
+        match checked.err().and_then(|unfit| unknown(&target, &unfit)) {
+            Some(unknown) => Err(unknown),
+            None => Ok(Listed { name: target.model, backend: target.backend_name }),
+        }
+    }
+
     /// Starts an answer, or finds the one that the same request started before.
     ///
     /// Cancel safe: a stream that was created has its writer, whether or not the caller is still there.
@@ -189,12 +204,9 @@ impl Gateway {
         let asked = Some(ask.prompt.model.as_str()).filter(|model| !model.is_empty());
         let target = self.router.resolve(asked)?;
         ask.prompt.model.clone_from(&target.model);
-        let dropped = target.backend.check(&ask.prompt, &target.upstream_model).map_err(|unfit| match unfit.kind {
-            ErrorKind::UnknownModel => {
-                RouteError::UnknownModel { asked: target.model.clone(), remedy: unfit.message }.into()
-            }
-            _ => StartError::Unfit(unfit.message),
-        })?;
+        let dropped = target.backend.check(&ask.prompt, &target.upstream_model);
+        let dropped =
+            dropped.map_err(|unfit| unknown(&target, &unfit).map_or(StartError::Unfit(unfit.message), Into::into))?;
         if ask.prompt.strict && !dropped.is_empty() {
             return Err(StartError::Dropped(dropped));
         }
@@ -427,6 +439,12 @@ impl Stream {
         let summary = meta.summary.as_deref().map(serde_json::from_slice).transpose().map_err(torn)?;
         Ok(Self { meta, begin, summary })
     }
+}
+
+/// The error of a name that leads to a backend without such a model.
+fn unknown(target: &Target, unfit: &BackendError) -> Option<RouteError> {
+    let unknown = || RouteError::UnknownModel { asked: target.model.clone(), remedy: unfit.message.clone() };
+    (unfit.kind == ErrorKind::UnknownModel).then(unknown)
 }
 
 fn claim_key(owner: &str, key: &str) -> ClaimKey {

@@ -9,11 +9,13 @@ pub mod chat;
 mod complaint;
 mod fault;
 pub mod messages;
+mod named;
 pub mod native;
 pub mod responses;
 
 pub use complaint::Complaint;
 pub use fault::Fault;
+pub use named::Named;
 
 use bytes::BytesMut;
 

@@ -40,6 +40,8 @@ pub struct Config {
     pub max_connections: usize,
     /// Of a request's body.
     pub max_body: ByteSize,
+    /// Of a body that is handed on unread (`pass_through`), in pieces.
+    pub max_upload: ByteSize,
     /// The origins whose pages may ask, `https://app.example.com`; or `*` alone, any.
     #[serde(deserialize_with = "origins")]
     pub cors: Vec<String>,
@@ -67,6 +69,7 @@ impl Default for Config {
             drain: Duration::from_secs(25),
             max_connections: 16_384,
             max_body: ByteSize::mib(8),
+            max_upload: ByteSize::gib(1),
             cors: Vec::new(),
             retry_min: Duration::from_millis(500),
             retry_max: Duration::from_secs(3),

@@ -96,6 +96,7 @@ impl Server {
             retry: (server.retry_min, server.retry_max),
             commit_after: server.commit_after,
             max_body: server.max_body,
+            max_upload: server.max_upload,
             body_timeout: server.body_timeout,
             cors: server.cors.clone(),
         };

@@ -152,6 +152,7 @@ class Messages(unittest.TestCase):
     def test_models(self):
         models = list(self.client.models.list())
         self.assertIn("mock/words", [model.id for model in models])
+        self.assertEqual(self.client.models.retrieve("mock/words").id, "mock/words")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ mod drain;
 mod ending;
 mod faults;
 mod messages;
+mod models;
+mod pass;
 mod proxy;
 mod responses;
 mod resume;

@@ -44,6 +44,9 @@ pub struct Config {
     /// The models it has, for those who ask what there is; the upstream itself is not asked.
     #[serde(default)]
     pub models: Vec<String>,
+    /// The paths below `base_url` to which requests are handed on unread, beside what lastword itself speaks.
+    #[serde(default)]
+    pub pass_through: Vec<String>,
 }
 
 fn max_line() -> ByteSize {
@@ -65,6 +68,7 @@ impl Config {
             timeouts: Clocks::default(),
             max_line: max_line(),
             models: Vec::new(),
+            pass_through: Vec::new(),
         }
     }
 
