@@ -183,17 +183,21 @@ impl Client {
         json: Vec<u8>,
     ) -> Result<Response, Error> {
         let request = self.request(Method::POST, path, accept).header(CONTENT_TYPE, "application/json").body(json);
-        let more = headers.iter().filter(|(name, _)| !self.headers.contains_key(name));
-        let request = more.fold(request, |request, (name, value)| request.header(name, value));
-        self.send(request).await
+        self.send(self.with(headers, request)).await
     }
 
-    /// Gets a path below the base URL. Cancel safe.
+    /// Gets a path below the base URL; headers as in [`Client::post`]. Cancel safe.
     ///
     /// # Errors
     /// As [`Client::post`].
-    pub async fn get(&self, path: &str, accept: &'static str) -> Result<Response, Error> {
-        self.send(self.request(Method::GET, path, accept)).await
+    pub async fn get(&self, path: &str, accept: &'static str, headers: &[(String, String)]) -> Result<Response, Error> {
+        self.send(self.with(headers, self.request(Method::GET, path, accept))).await
+    }
+
+    /// Of a header that is also configured, the configured value counts.
+    fn with(&self, headers: &[(String, String)], request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
+        let more = headers.iter().filter(|(name, _)| !self.headers.contains_key(name));
+        more.fold(request, |request, (name, value)| request.header(name, value))
     }
 
     fn request(&self, method: Method, path: &str, accept: &'static str) -> reqwest::RequestBuilder {

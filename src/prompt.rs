@@ -6,6 +6,7 @@
 use std::{borrow::Cow, fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::event::Json;
 
@@ -71,6 +72,44 @@ impl Prompt {
         let said = serde_json::to_value(&self.params).expect("plain data");
         let unsaid = unknown.iter().filter(|name| said.get(**name).is_some()).map(|name| (*name).to_owned());
         self.foreign.iter().cloned().chain(unsaid).collect()
+    }
+}
+
+/// What the messages hold.
+impl Prompt {
+    /// The first part of a message that is of none of these types: where it is, in the client's body if it is there as it came, and
+    /// its type.
+    #[must_use]
+    pub fn part_beyond(&self, known: &[&str]) -> Option<(String, String)> {
+        let parts = self.messages.iter().enumerate().flat_map(|(n, message)| {
+            let parts = match &message.content {
+                Some(Content::Parts(parts)) => &parts[..],
+                _ => &[],
+            };
+            parts.iter().enumerate().map(move |(m, part)| (format!("messages[{n}].content[{m}]"), part))
+        });
+        let kind = |part: &Value| part["type"].as_str().unwrap_or_default().to_owned();
+        let (place, part) = parts.into_iter().find(|(_, part)| !known.contains(&&*kind(part)))?;
+        let body = self.body.as_ref().and_then(|body| serde_json::from_str::<Value>(body.get()).ok());
+        let as_it_came =
+            body.and_then(|body| ["messages", "input"].iter().find_map(|name| place_of(part, &body[*name], name)));
+        Some((as_it_came.unwrap_or(place), kind(part)))
+    }
+}
+
+/// Where a value is in the lists, the `content`s and the `output`s below another.
+fn place_of(part: &Value, below: &Value, path: &str) -> Option<String> {
+    if part == below {
+        return Some(path.to_owned());
+    }
+    match below {
+        Value::Array(list) => {
+            list.iter().enumerate().find_map(|(n, value)| place_of(part, value, &format!("{path}[{n}]")))
+        }
+        Value::Object(members) => {
+            ["content", "output"].iter().find_map(|name| place_of(part, members.get(*name)?, &format!("{path}.{name}")))
+        }
+        _ => None,
     }
 }
 
@@ -201,7 +240,7 @@ pub enum Content {
     /// Words.
     Text(String),
     /// Words, images, sound, files: parts in the shape of Chat Completions.
-    Parts(Vec<serde_json::Value>),
+    Parts(Vec<Value>),
 }
 
 impl Content {
@@ -249,6 +288,33 @@ mod tests {
         assert_eq!(serde_json::to_string(&grace).expect("json"), r#"{"cancel_after":"30s"}"#);
         let error = read(r#"{"cancel_after":"soon"}"#).expect_err("not a duration").to_string();
         assert!(error.contains("write \"30s\""), "{error}");
+    }
+
+    #[test]
+    fn a_part_that_is_not_known_is_found_where_the_client_put_it() {
+        let part = serde_json::json!({ "type": "new", "x": 1 });
+        let said = |part: &Value| Message {
+            content: Some(Content::Parts(vec![part.clone()])),
+            ..Message::text(Role::User, "")
+        };
+        let known = serde_json::json!({ "type": "text", "text": "a" });
+        let mut prompt = Prompt { messages: vec![said(&known), said(&part)], ..Prompt::default() };
+        let found = |prompt: &Prompt, known: &[&str]| prompt.part_beyond(known);
+        assert_eq!(found(&prompt, &["text", "new"]), None);
+        assert_eq!(found(&prompt, &["text"]), Some(("messages[1].content[0]".to_owned(), "new".to_owned())));
+        let body =
+            serde_json::json!({ "messages": [{ "content": "b" }, { "content": [{ "content": [known, part] }] }] });
+        prompt.body = Json::of(&body);
+        let place = "messages[1].content[0].content[1]".to_owned();
+        assert_eq!(found(&prompt, &["text"]), Some((place, "new".to_owned())));
+        for (item, place) in [
+            (serde_json::json!({ "output": [part] }), "input[1].output[0]"),
+            (serde_json::json!({ "content": [known, part] }), "input[1].content[1]"),
+            (part.clone(), "input[1]"),
+        ] {
+            prompt.body = Json::of(&serde_json::json!({ "input": ["a", item] }));
+            assert_eq!(found(&prompt, &["text"]), Some((place.to_owned(), "new".to_owned())));
+        }
     }
 
     #[test]

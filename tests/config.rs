@@ -35,7 +35,7 @@ fn said_with<const N: usize>(text: &str, variables: [(&str, &str); N]) -> String
 
 fn base_url<'c>(config: &'c Config, backend: &str) -> &'c str {
     match &config.backends[backend] {
-        Backend::OpenAi(http) => &http.base_url,
+        Backend::OpenAi(http) | Backend::Responses(http) => &http.base_url,
         Backend::Mock(_) => panic!("{backend} is a mock"),
     }
 }
@@ -124,9 +124,12 @@ fn a_kind_or_an_engine_that_is_not_there_is_told_the_ones_that_are() {
         ("[store]\nengine = \"disk\"", ":2: engine `disk` is not in this build; valid here: memory"),
         ("[store]\nengine = \"redis\"", ":2: engine `redis` is not in this build; valid here: memory"),
         ("[store]\nengine = \"memroy\"", ":2: unknown engine `memroy` in [store]; did you mean `memory`?"),
-        ("[backends.a]\nkind = \"anthropic\"", ":2: kind `anthropic` is not in this build; valid here: mock, openai"),
+        (
+            "[backends.a]\nkind = \"anthropic\"",
+            ":2: kind `anthropic` is not in this build; valid here: mock, openai, responses",
+        ),
         ("[backends.a]\n\nkind = \"opnai\"", ":3: unknown kind `opnai` in [backends.a]; did you mean `openai`?"),
-        ("\n[backends.a]\nbase_url = \"x\"", ":2: [backends.a] has no `kind`; valid here: mock, openai"),
+        ("\n[backends.a]\nbase_url = \"x\"", ":2: [backends.a] has no `kind`; valid here: mock, openai, responses"),
         ("[backends.a]\nkind = 5", ":2: backends.a.kind: expected a string"),
         ("\n[backends.a]\nkind = \"openai\"", ":2: [backends.a] has no `base_url`"),
     ] {
@@ -233,8 +236,12 @@ fn a_mistake_in_an_override_names_the_variable() {
             "server.max_connections: expected a whole number from 0, not a string",
         ),
         ("LASTWORD_SERVER__HEARTBEAT", "0s", "server.heartbeat must be longer than nothing"),
-        ("LASTWORD_BACKENDS__A__KIND", "gemini", "kind `gemini` is not in this build; valid here: mock, openai"),
-        ("LASTWORD_BACKENDS__A__API_KEY", "k", "[backends.a] has no `kind`; valid here: mock, openai"),
+        (
+            "LASTWORD_BACKENDS__A__KIND",
+            "gemini",
+            "kind `gemini` is not in this build; valid here: mock, openai, responses",
+        ),
+        ("LASTWORD_BACKENDS__A__API_KEY", "k", "[backends.a] has no `kind`; valid here: mock, openai, responses"),
         ("LASTWORD_LOG__FILTER", "${NOT}", "log.filter: the environment variable `NOT` is not set"),
         ("LASTWORD_DEFAULT_MODEL", "x/y", "default_model `x/y`: there is no backend `x`; valid here: mock"),
     ] {
@@ -481,6 +488,7 @@ fn the_example_has_every_key() {
         ("backends.mock.fault", "fault"),
         ("backends.local", "openai"),
         ("backends.azure", "openai"),
+        ("backends.openai", "openai"),
         ("backends.local.timeouts", "timeouts"),
         ("models.fast", "models"),
     ] {

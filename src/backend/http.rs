@@ -10,6 +10,7 @@ use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use async_stream::try_stream;
 use futures_util::TryStreamExt;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use tracing::warn;
 
@@ -18,16 +19,18 @@ use super::{BackendError, BadConfig, Clocks, ErrorKind, Events};
 use crate::{
     client::{self, Client, Response, Secret, Secrets, Stage},
     event::{Attempt, Event},
+    prompt::Prompt,
     protocol::{Complaint, Decode, DecodeError},
     wire::sse::Parser,
 };
 
 const EVENT_STREAM: &str = "text/event-stream";
+const JSON: &str = "application/json";
 /// How much is read of a body that is not an answer. Complaints are short.
 const COMPLAINT_BYTES: usize = 16 * 1024;
 /// How much of it is shown, in characters.
 const MESSAGE_CHARS: usize = 500;
-/// How much is read of an upstream's list of models.
+/// How much is read of an answer that is JSON: a list of models, a count.
 const LIST_BYTES: usize = 4 << 20;
 /// What is trusted to name a secret: the value of such a header or parameter never reaches a reader.
 const SECRET_NAMES: [&str; 7] = ["auth", "cookie", "credential", "key", "password", "secret", "token"];
@@ -119,6 +122,21 @@ impl Upstream {
         })
     }
 
+    /// More members for the body of a request: the operator's, and behind them the client's own, of which none may be `reserved`.
+    pub(super) fn extras(&self, prompt: &Prompt, reserved: &[&str]) -> Result<[Map<String, Value>; 2], BackendError> {
+        let unfit = |message: String| BackendError::new(ErrorKind::Unfit, message);
+        let options: Map<String, Value> = match &prompt.backend_options {
+            None => Map::new(),
+            Some(options) => serde_json::from_str(options.get()).map_err(|_| {
+                unfit("backend_options must be an object: members for the body of the upstream's request".to_owned())
+            })?,
+        };
+        if let Some(name) = reserved.iter().find(|name| options.contains_key(**name)) {
+            return Err(unfit(format!("backend_options.{name} is set by lastword itself; remove it")));
+        }
+        Ok([self.extra_body.clone(), options])
+    }
+
     pub(super) fn client(&self) -> &Client {
         &self.client
     }
@@ -159,22 +177,31 @@ impl Upstream {
         Box::pin(events.map_err(move |error| last_word.presentable(error)))
     }
 
-    /// Gets JSON from a path below the base URL.
-    pub(super) async fn get(&self, path: &str) -> Result<Value, BackendError> {
-        let json = async {
-            let response = self.client.get(path, "application/json").await?;
-            if response.status() != 200 {
-                return Err(self.refusal(response).await);
-            }
-            let text = response.text(LIST_BYTES).await;
-            serde_json::from_str(&text).map_err(|_| {
-                BackendError::new(
-                    ErrorKind::Malformed,
-                    format!("`{}` answered /{path} with something else than JSON", self.name),
-                )
-            })
+    /// The models that the upstream lists at `models`, with these headers beside the configured ones.
+    pub(super) async fn list_models(&self, headers: &[(String, String)]) -> Result<Vec<String>, BackendError> {
+        let list = async {
+            let response = self.client.get("models", JSON, headers).await?;
+            let list: Value = self.json(response, "models").await?;
+            let names = list
+                .get("data")
+                .and_then(Value::as_array)
+                .map(|models| models.iter().filter_map(|model| model.get("id")?.as_str().map(str::to_owned)).collect());
+            names.ok_or_else(|| self.not_what_was_asked("models", "a list of models"))
         };
-        json.await.map_err(|error| self.presentable(error))
+        list.await.map_err(|error| self.presentable(error))
+    }
+
+    async fn json<T: DeserializeOwned>(&self, response: Response, path: &str) -> Result<T, BackendError> {
+        if response.status() != 200 {
+            return Err(self.refusal(response).await);
+        }
+        let text = response.text(LIST_BYTES).await;
+        serde_json::from_str(&text).map_err(|_| self.not_what_was_asked(path, "JSON"))
+    }
+
+    fn not_what_was_asked(&self, path: &str, asked: &str) -> BackendError {
+        let message = format!("`{}` answered /{path} with something else than {asked}", self.name);
+        BackendError::new(ErrorKind::Malformed, message)
     }
 
     /// Lets a response through that is a stream of events; what else it may be is an error that says so.
@@ -293,6 +320,17 @@ impl From<DecodeError> for BackendError {
             }
         }
     }
+}
+
+/// What may be wrong after a 404: most servers have their API below a version, and it is easily left out.
+pub(super) fn version_hint(base_path: &str) -> Option<String> {
+    let version =
+        |segment: &str| segment.strip_prefix('v').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    let path = base_path.trim_end_matches('/');
+    if path.split('/').any(version) {
+        return None;
+    }
+    Some(format!("base_url has no version in it: should it end with {path}/v1?"))
 }
 
 /// The name by which the upstream's operator finds the request.

@@ -1,11 +1,12 @@
 //! Generators. A backend turns a prompt into events; what it speaks with its upstream is its own affair.
 //!
-//! One file a kind: `mock` says what it is told, `openai` asks any Chat Completions server. The kinds that speak HTTP share
-//! one driver, `http`. A backend keeps no clock but the connect clock: the generation that reads it does.
+//! One file a kind: `mock` says what it is told, `openai` asks any Chat Completions server, `responses` any of Responses. The kinds
+//! that speak HTTP share one driver, `http`. A backend keeps no clock but the connect clock: the generation that reads it does.
 
 pub mod http;
 pub mod mock;
 pub mod openai;
+pub mod responses;
 
 use std::{borrow::Cow, time::Duration};
 

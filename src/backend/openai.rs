@@ -4,11 +4,9 @@
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
-
 use super::{
     Backend, BackendError, BadConfig, Clocks, ErrorKind, Events,
-    http::{Ask, Config, Upstream},
+    http::{self, Ask, Config, Upstream},
 };
 use crate::{
     prompt::Prompt,
@@ -29,7 +27,7 @@ impl OpenAi {
     /// When the section cannot be meant: the error names the key and the remedy.
     pub fn new(name: &str, config: Config) -> Result<Self, BadConfig> {
         let mut upstream = Upstream::new(name, config, &chat::RESERVED)?;
-        upstream.not_found = hint(upstream.client().base_path());
+        upstream.not_found = http::version_hint(upstream.client().base_path());
         let dialect = match upstream.client().origin().as_str() {
             "https://api.openai.com" => Dialect::OpenAi,
             azure if azure.ends_with(".openai.azure.com") => Dialect::OpenAi,
@@ -43,33 +41,20 @@ impl OpenAi {
     /// # Errors
     /// When it cannot be reached, refuses, or answers something else than a list of models.
     pub async fn list_models(&self) -> Result<Vec<String>, BackendError> {
-        let list = self.upstream.get("models").await?;
-        let names = list
-            .get("data")
-            .and_then(Value::as_array)
-            .map(|models| models.iter().filter_map(|model| model.get("id")?.as_str().map(str::to_owned)).collect());
-        names.ok_or_else(|| {
-            let name = &self.upstream.name;
-            BackendError::new(
-                ErrorKind::Malformed,
-                format!("`{name}` answered /models with something else than a list of models"),
-            )
-        })
+        self.upstream.list_models(&[]).await
     }
 
     /// The request's body.
     fn body(&self, prompt: &Prompt, model: &str) -> Result<Vec<u8>, BackendError> {
         let unfit = |message: String| BackendError::new(ErrorKind::Unfit, message);
-        let options: Map<String, Value> = match &prompt.backend_options {
-            None => Map::new(),
-            Some(options) => serde_json::from_str(options.get()).map_err(|_| {
-                unfit("backend_options must be an object: members for the body of the upstream's request".to_owned())
-            })?,
-        };
-        if let Some(name) = chat::RESERVED.iter().find(|name| options.contains_key(**name)) {
-            return Err(unfit(format!("backend_options.{name} is set by lastword itself; remove it")));
+        let [extra, options] = self.upstream.extras(prompt, &chat::RESERVED)?;
+        // What is in the shape of this protocol is the upstream's to understand; what was put into it is looked at here.
+        let translated = !["chat", "native"].contains(&&*prompt.protocol);
+        if let Some((place, kind)) = prompt.part_beyond(&chat::PARTS).filter(|_| translated) {
+            let what = format!("{place}, a part of the type `{kind}`");
+            return Err(unfit(format!("{what}, cannot be said to an upstream of Chat Completions")));
         }
-        chat::request(prompt, model, self.dialect, &[&self.upstream.extra_body, &options])
+        chat::request(prompt, model, self.dialect, &[&extra, &options])
             .ok_or_else(|| unfit("the request's body must be a JSON object".to_owned()))
     }
 }
@@ -98,15 +83,4 @@ impl Backend for OpenAi {
     fn models(&self) -> Vec<String> {
         self.upstream.models.clone()
     }
-}
-
-/// What may be wrong after a 404: most servers have their API below a version, and it is easily left out.
-fn hint(base_path: &str) -> Option<String> {
-    let version =
-        |segment: &str| segment.strip_prefix('v').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
-    let path = base_path.trim_end_matches('/');
-    if path.split('/').any(version) {
-        return None;
-    }
-    Some(format!("base_url has no version in it: should it end with {path}/v1?"))
 }

@@ -23,7 +23,7 @@ use serde::Deserialize;
 use self::document::Document;
 pub use self::error::Error;
 use crate::{
-    backend::{self, BadConfig, mock::Mock, openai::OpenAi},
+    backend::{self, BadConfig, mock::Mock, openai::OpenAi, responses::Responses},
     gateway, route, server, store, telemetry,
 };
 
@@ -68,6 +68,8 @@ pub enum Backend {
     Mock(backend::mock::Config),
     /// Any Chat Completions server.
     OpenAi(backend::http::Config),
+    /// Any server of Responses.
+    Responses(backend::http::Config),
 }
 
 impl Backend {
@@ -77,6 +79,7 @@ impl Backend {
         match self {
             Self::Mock(_) => "mock",
             Self::OpenAi(_) => "openai",
+            Self::Responses(_) => "responses",
         }
     }
 
@@ -89,6 +92,7 @@ impl Backend {
         Ok(match self {
             Self::Mock(config) => Arc::new(Mock::new(name, config.clone())?),
             Self::OpenAi(config) => Arc::new(OpenAi::new(name, config.clone())?),
+            Self::Responses(config) => Arc::new(Responses::new(name, config.clone())?),
         })
     }
 }
@@ -98,7 +102,7 @@ impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Mock(_) => f.write_str(self.kind()),
-            Self::OpenAi(http) => write!(f, "{}, {}", self.kind(), http.base_url),
+            Self::OpenAi(http) | Self::Responses(http) => write!(f, "{}, {}", self.kind(), http.base_url),
         }
     }
 }
@@ -161,7 +165,7 @@ impl Config {
     fn take_paths_from(&mut self, folder: &Path) {
         self.store.path = folder.join(&self.store.path);
         for backend in self.backends.values_mut() {
-            if let Backend::OpenAi(http) = backend {
+            if let Backend::OpenAi(http) | Backend::Responses(http) = backend {
                 http.api_key_file = http.api_key_file.as_ref().map(|file| folder.join(file));
             }
         }

@@ -26,7 +26,7 @@ pub use encode::ChatEncode;
 pub use envelope::Envelope;
 pub use error::ErrorObject;
 pub use prompt::{Asked, parse};
-pub use request::{Dialect, RESERVED, request};
+pub use request::{Dialect, PARTS, RESERVED, request};
 
 use std::borrow::Cow;
 

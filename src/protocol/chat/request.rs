@@ -14,6 +14,9 @@ use crate::{
 /// The members that lastword itself decides on: nobody's extras may hold them.
 pub const RESERVED: [&str; 3] = ["model", "stream", "stream_options"];
 
+/// The types of parts that messages may have. (Servers know others; what is not in this shape is not put into it.)
+pub const PARTS: [&str; 5] = ["text", "image_url", "input_audio", "file", "refusal"];
+
 /// Where servers want the same thing said in two ways.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Dialect {

@@ -269,8 +269,8 @@ fn content(message: &Message) -> Option<Value> {
     })
 }
 
-/// A part of a message in the words of this protocol.
-fn own_part(part: &Value, role: Role) -> Option<Value> {
+/// A part of a message in the words of this protocol; nothing if that has none for it.
+pub(super) fn own_part(part: &Value, role: Role) -> Option<Value> {
     Some(match part["type"].as_str()? {
         "text" => {
             let kind = if role == Role::Assistant { "output_text" } else { "input_text" };
@@ -286,7 +286,8 @@ fn own_part(part: &Value, role: Role) -> Option<Value> {
             file.insert("type".to_owned(), "input_file".into());
             Value::Object(file)
         }
-        _ => return None, // `refusal` and `input_audio` are the same here and there
+        "refusal" | "input_audio" => part.clone(),
+        _ => return None,
     })
 }
 

@@ -1,0 +1,190 @@
+//! The items and parts of an answer that are being told.
+
+use std::{borrow::Cow, mem};
+
+use serde_json::value::RawValue;
+
+use super::{Events, NAME};
+use crate::{
+    event::{At, Delta, Event, Json, PartStart, PartState, PartStop, PartType, Tool},
+    protocol::body::Members,
+};
+
+/// What an event is about: a part of an item. `null` and absent are the same.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) item_id: Option<&'a str>,
+    pub(super) output_index: Option<u64>,
+    /// The part's index in the item.
+    pub(super) index: Option<u64>,
+    pub(super) of: PartType,
+    pub(super) kind: Kind,
+    /// It tells once more what was told, and so nothing of an item that is whole.
+    pub(super) repeats: bool,
+}
+
+/// What an item is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Message,
+    Reasoning,
+    Function,
+    Custom,
+    Unknown,
+}
+
+#[derive(Debug)]
+pub(super) struct OpenItem {
+    pub(super) kind: Kind,
+    pub(super) id: Option<String>,
+    pub(super) index: Option<u64>,
+    pub(super) closed: bool,
+    tool: Tool,
+    /// Its members that have no place in an event; told with its first part.
+    raw: Option<Json>,
+    part: Option<OpenPart>,
+    /// How many parts of its content, and how many summaries, have begun.
+    begun: [u64; 2],
+}
+
+#[derive(Debug)]
+pub(super) struct OpenPart {
+    pub(super) at: At,
+    /// How many citations were told.
+    pub(super) annotations: usize,
+    index: Option<u64>,
+    /// How many bytes of its text were told.
+    said: usize,
+}
+
+impl Kind {
+    /// Of the item of this type. (One without a type is what a server that leaves things out has most of.)
+    pub(super) fn of(r#type: Option<&str>) -> Self {
+        match r#type {
+            Some("message") | None => Self::Message,
+            Some("reasoning") => Self::Reasoning,
+            Some("function_call") => Self::Function,
+            Some("custom_tool_call") => Self::Custom,
+            Some(_) => Self::Unknown,
+        }
+    }
+
+    pub(super) fn is_call(self) -> bool {
+        matches!(self, Self::Function | Self::Custom)
+    }
+
+    /// The members of such an item that no event has a place for.
+    fn beyond(self, item: &RawValue) -> Option<Json> {
+        let known: &[&str] = match self {
+            Self::Message => &["id", "type", "role", "status", "content"],
+            Self::Reasoning => &["id", "type", "status", "summary", "content", "encrypted_content"],
+            Self::Function | Self::Custom => &["id", "type", "status", "call_id", "name", "arguments", "input"],
+            Self::Unknown => return None,
+        };
+        let members: Members = serde_json::from_str(item.get()).ok()?;
+        let mut rest = Members::default();
+        for (name, value) in members.iter().filter(|(name, value)| !known.contains(name) && value.get() != "null") {
+            rest.set(name, value);
+        }
+        (!rest.is_empty()).then(|| Json::of(&rest)).flatten()
+    }
+}
+
+impl OpenItem {
+    pub(super) fn new(kind: Kind, id: Option<String>, index: Option<u64>) -> Self {
+        let tool = Tool::default();
+        Self { kind, id, index, closed: false, tool, raw: None, part: None, begun: [0; 2] }
+    }
+
+    /// Takes in what an event tells of the item itself, as far as it was not told before.
+    pub(super) fn learn(&mut self, id: Option<String>, call_id: Option<String>, name: Option<String>, item: &RawValue) {
+        self.id = self.id.take().or(id);
+        self.tool.call_id = self.tool.call_id.take().or(call_id);
+        self.tool.name = self.tool.name.take().or(name);
+        self.raw = self.raw.take().or_else(|| self.kind.beyond(item));
+    }
+
+    /// Of a call: whether it is known what is called.
+    pub(super) fn is_named(&self) -> bool {
+        self.tool.call_id.is_some() && self.tool.name.is_some()
+    }
+
+    /// The open part if it is this one, else a new one in its place. Nothing if it was told before the open one.
+    pub(super) fn part(
+        &mut self,
+        of: PartType,
+        index: Option<u64>,
+        parts: &mut u16,
+        events: &mut Events,
+    ) -> Option<&mut OpenPart> {
+        let summary = of == PartType::ReasoningSummary;
+        let begun = self.begun[usize::from(summary)];
+        let open = self.part.as_ref().filter(|part| {
+            let same_list = (part.at.of == PartType::ReasoningSummary) == summary;
+            same_list && (part.index.is_none() || index.is_none() || part.index == index)
+        });
+        if !open.is_some_and(|part| part.at.of == of) {
+            if open.is_none() && index.is_some_and(|index| index < begun) {
+                return None;
+            }
+            self.begun[usize::from(summary)] = begun.max(index.unwrap_or(begun).saturating_add(1));
+            self.stop(None, events);
+            let at = At { choice: 0, part: *parts, of };
+            *parts = parts.saturating_add(1);
+            events.push(Event::PartStart(at, self.start(of)));
+            self.part = Some(OpenPart { at, annotations: 0, index, said: 0 });
+        }
+        self.part.as_mut()
+    }
+
+    fn start(&mut self, of: PartType) -> PartStart {
+        let kind = match self.kind {
+            Kind::Function => Some("function"),
+            Kind::Custom => Some("custom"),
+            _ => None,
+        };
+        let tool = kind.map(|kind| Tool { kind: Some(kind.to_owned()), ..mem::take(&mut self.tool) });
+        PartStart { r#type: of, id: self.id.clone(), tool, raw: self.raw.take(), ..PartStart::default() }
+    }
+
+    fn stop(&mut self, status: Option<&str>, events: &mut Events) {
+        let status = status.map(str::to_owned);
+        events.extend(self.part.take().map(|part| Event::PartStop(part.at, PartStop { status })));
+    }
+
+    /// The item is whole; one of which no part was told is told now.
+    pub(super) fn close(&mut self, status: &str, state: Option<Json>, parts: &mut u16, events: &mut Events) {
+        self.closed = true;
+        if self.part.is_none() {
+            let of = match self.kind {
+                Kind::Reasoning => PartType::Redacted,
+                Kind::Function | Kind::Custom => PartType::ToolCall,
+                Kind::Message | Kind::Unknown => PartType::Text,
+            };
+            self.part(of, None, parts, events);
+        }
+        if let (Some(part), Some(value)) = (&self.part, state) {
+            let state = PartState { origin: Cow::Borrowed(NAME), kind: "encrypted_content".to_owned(), value };
+            events.push(Event::State(part.at, state));
+        }
+        self.stop(Some(status), events);
+    }
+}
+
+impl OpenPart {
+    pub(super) fn say(&mut self, text: String, logprobs: Option<Json>, events: &mut Events) {
+        if !text.is_empty() {
+            self.said += text.len();
+            events.push(Event::Delta(self.at, Delta { text: Cow::Owned(text), logprobs }));
+        }
+    }
+
+    /// Says what is missing of a text that is told as a whole; the log probabilities are the whole text's.
+    pub(super) fn complete(&mut self, mut text: String, logprobs: Option<Json>, events: &mut Events) {
+        if self.said == 0 {
+            self.say(text, logprobs, events);
+        } else if text.len() > self.said && text.is_char_boundary(self.said) {
+            self.say(text.split_off(self.said), None, events);
+        }
+    }
+}
