@@ -14,7 +14,7 @@ use crate::{
 
 /// A response, as far as its log was read.
 #[derive(Clone, Debug)]
-pub struct ResponseObject {
+pub struct WholeResponse {
     envelope: Envelope,
     outline: Outline,
 }
@@ -40,7 +40,7 @@ struct Ended {
     cut: Option<String>,
 }
 
-impl ResponseObject {
+impl WholeResponse {
     /// Of a stream of whose log nothing was read.
     #[must_use]
     pub fn new(envelope: Envelope) -> Self {
@@ -81,7 +81,7 @@ impl ResponseObject {
     }
 }
 
-impl Retell for ResponseObject {
+impl Retell for WholeResponse {
     fn take(&mut self, cursor: Cursor, record: &Record<'_>) -> Option<Vec<Rope>> {
         if !self.outline.repeats(record) {
             self.fold(record);
