@@ -28,7 +28,7 @@ use crate::{
     event::{self, Status},
     gateway::{Place, StoreError, Stream},
     id::{Cursor, Seen, StreamId},
-    protocol::responses::{self, Asked, Envelope, ResponsesEncode, WholeResponse},
+    protocol::responses::{self, Asked, Envelope, ResponseObject, ResponsesEncode},
     record::Record,
 };
 
@@ -186,7 +186,7 @@ async fn told(api: &Arc<Api>, begun: &Begun, background: bool, connection: Conne
 /// The response when it is whole, from its beginning whatever the client has seen.
 async fn whole(api: &Arc<Api>, begun: &Begun, connection: Connection) -> Result<Response, Problem> {
     let seat = Seat::take(api, begun.id, None, connection).await?;
-    let mut object = WholeResponse::new(envelope(&seat.stream));
+    let mut object = ResponseObject::new(envelope(&seat.stream));
     seat.read(|record| object.fold(record)).await?;
     Ok(json_body(object.finish().map_err(|end| *end)?))
 }
@@ -203,8 +203,8 @@ async fn object(api: &Arc<Api>, id: StreamId) -> Result<Response, Problem> {
     Ok(named(id, json_body(read(api, &stream).await?.json())))
 }
 
-async fn read(api: &Arc<Api>, stream: &Stream) -> Result<WholeResponse, StoreError> {
-    let mut object = WholeResponse::new(envelope(stream));
+async fn read(api: &Arc<Api>, stream: &Stream) -> Result<ResponseObject, StoreError> {
+    let mut object = ResponseObject::new(envelope(stream));
     let Stream { meta, .. } = stream;
     api.gateway.records(meta.id, Cursor::START, meta.last, |_, record| object.fold(record)).await?;
     Ok(object)

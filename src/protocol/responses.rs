@@ -8,27 +8,27 @@
 //! `response.completed`, `response.incomplete` or `response.failed`. [`ResponsesDecode`] reads them.
 //!
 //! Clients are told the same: items begin, have pieces, and end with all that was in them said once more. [`ResponsesEncode`] writes
-//! the events for one reader, [`WholeResponse`] what repeats, and the whole response.
+//! the events for one reader, [`ResponseObject`] what repeats, and the whole response.
 
 mod decode;
 mod encode;
 mod envelope;
 mod items;
+mod object;
 mod outline;
 mod output;
 mod prompt;
 mod request;
 mod sink;
 mod told;
-mod whole;
 
 pub use decode::ResponsesDecode;
 pub use encode::ResponsesEncode;
 pub use envelope::Envelope;
 pub use items::{expand, id_of, input_items};
+pub use object::ResponseObject;
 pub use prompt::{Asked, parse};
 pub use request::{RESERVED, request, unsaid};
-pub use whole::WholeResponse;
 
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
@@ -148,7 +148,7 @@ struct ContentPart<'a> {
 
 /// The response as its last event tells it.
 #[derive(Default, Deserialize)]
-struct ResponseObject<'a> {
+struct Whole<'a> {
     #[serde(borrow)]
     status: Option<&'a str>,
     #[serde(borrow)]

@@ -7,6 +7,7 @@ mod common;
 mod crowd;
 mod drain;
 mod ending;
+mod faults;
 mod proxy;
 mod responses;
 mod resume;

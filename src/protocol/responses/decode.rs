@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
 use self::open::{Kind, OpenItem, OpenPart, Place};
-use super::{ContentPart, Counts, Frame, Head, Incomplete, Item, KNOWN, NAME, ResponseObject, UrlCitation};
+use super::{ContentPart, Counts, Frame, Head, Incomplete, Item, KNOWN, NAME, UrlCitation, Whole};
 use crate::{
     event::{Annotation, Event, Finish, Json, Opaque, PartType, Reason, Usage},
     protocol::{Complaint, Decode, DecodeError, body::Members},
@@ -283,7 +283,7 @@ impl ResponsesDecode {
     }
 
     fn end(&mut self, kind: &str, raw: Option<&RawValue>, events: &mut Events) -> Result<(), DecodeError> {
-        let response: ResponseObject<'_> = read(raw)?.unwrap_or_default();
+        let response: Whole<'_> = read(raw)?.unwrap_or_default();
         let status = response.status.unwrap_or_else(|| kind.trim_start_matches("response."));
         let whole = !matches!(status, "failed" | "cancelled");
         if whole {

@@ -1,9 +1,9 @@
 //! Records to frames, for one reader. It knows which items are open and how many frames there were, and none of the words: frames
-//! that repeat what was said, or asked, are made once for all readers by a [`WholeResponse`].
+//! that repeat what was said, or asked, are made once for all readers by a [`ResponseObject`].
 
 use bytes::BytesMut;
 
-use super::{Envelope, WholeResponse, outline::Outline, sink::Sink};
+use super::{Envelope, ResponseObject, outline::Outline, sink::Sink};
 use crate::{
     id::Cursor,
     protocol::{Encode, Retell},
@@ -78,7 +78,7 @@ impl Encode for ResponsesEncode {
     }
 
     fn retell(&self) -> Option<Box<dyn Retell>> {
-        Some(Box::new(WholeResponse::new(self.envelope.clone())))
+        Some(Box::new(ResponseObject::new(self.envelope.clone())))
     }
 }
 

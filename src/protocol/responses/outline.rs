@@ -6,10 +6,10 @@ use serde_json::{Value, value::RawValue};
 
 use super::{
     NAME,
+    object::Kept,
     output::{Item, KeptItem, KeptPart, Kind, Part},
     sink::Sink,
     told,
-    whole::Kept,
 };
 use crate::{
     event::{Annotation, At, End, Event, Opaque, PartStart, PartState, PartType, Status},

@@ -1,6 +1,7 @@
 //! `/v1/responses`, as clients of OpenAI meet it: sentence by sentence, over sockets.
 
 mod conversation;
+mod identity;
 mod resume;
 
 use serde_json::{Value, json};

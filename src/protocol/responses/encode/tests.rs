@@ -204,7 +204,7 @@ fn frames(sse: &str) -> Vec<(String, Value)> {
 }
 
 fn object(log: &[BytesMut]) -> Value {
-    let mut object = WholeResponse::new(envelope());
+    let mut object = ResponseObject::new(envelope());
     log.iter().for_each(|bytes| object.fold(&Record::parse(bytes).expect("a record")));
     serde_json::from_slice(&object.json()).expect("JSON")
 }

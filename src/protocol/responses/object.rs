@@ -14,7 +14,7 @@ use crate::{
 
 /// A response, as far as its log was read.
 #[derive(Clone, Debug)]
-pub struct WholeResponse {
+pub struct ResponseObject {
     envelope: Envelope,
     outline: Outline,
 }
@@ -40,7 +40,7 @@ struct Ended {
     cut: Option<String>,
 }
 
-impl WholeResponse {
+impl ResponseObject {
     /// Of a stream of whose log nothing was read.
     #[must_use]
     pub fn new(envelope: Envelope) -> Self {
@@ -81,7 +81,7 @@ impl WholeResponse {
     }
 }
 
-impl Retell for WholeResponse {
+impl Retell for ResponseObject {
     fn take(&mut self, cursor: Cursor, record: &Record<'_>) -> Option<Vec<Rope>> {
         if !self.outline.repeats(record) {
             self.fold(record);
