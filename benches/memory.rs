@@ -4,7 +4,7 @@
 //! store, and readers who poll the bodies that the routes gave them. No sockets. `cargo bench --bench memory`
 #![expect(clippy::print_stdout, reason = "it prints a table")]
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
 
 use allocation_counter::measure;
 use axum::{
@@ -32,24 +32,25 @@ use tower::ServiceExt;
 
 const TEXT: &str = " river";
 
-/// Says a token for each permit, and then nothing more.
+/// Says a token for each permit, and then nothing more; it is done when there will be no more permits.
 struct Told {
+    text: Cow<'static, str>,
     clocks: Clocks,
     tokens: Arc<Semaphore>,
 }
 
 impl Backend for Told {
     fn generate(&self, _: &Prompt, _: &str) -> Events {
-        let tokens = self.tokens.clone();
+        let (tokens, text) = (self.tokens.clone(), self.text.clone());
         Box::pin(stream::unfold(0_u64, move |n| {
-            let tokens = tokens.clone();
+            let (tokens, text) = (tokens.clone(), text.clone());
             async move {
                 let event = match n {
                     0 => Event::Attempt(Attempt::default()),
                     1 => Event::PartStart(At::default(), PartStart::default()),
                     _ => {
                         tokens.acquire().await.ok()?.forget();
-                        Event::Delta(At::default(), Delta { text: TEXT.into(), logprobs: None })
+                        Event::Delta(At::default(), Delta { text, logprobs: None })
                     }
                 };
                 Some((Ok(event), n + 1))
@@ -74,8 +75,12 @@ struct House {
 
 impl House {
     fn new() -> Self {
+        Self::saying(TEXT.into())
+    }
+
+    fn saying(text: Cow<'static, str>) -> Self {
         let tokens = Arc::new(Semaphore::new(0));
-        let told = Told { clocks: Clocks::default(), tokens: tokens.clone() };
+        let told = Told { text, clocks: Clocks::default(), tokens: tokens.clone() };
         let backends: BTreeMap<_, Arc<dyn Backend>> = [("up".to_owned(), Arc::new(told) as _)].into();
         let router = route::Router::new(backends, BTreeMap::new(), Some("up/told".to_owned()));
         let store = Arc::new(Memory::new(Duration::MAX, u64::MAX));
@@ -101,7 +106,11 @@ impl House {
 
     /// A reader's body, its first bytes read.
     async fn read(&self, id: StreamId) -> Body {
-        let request = Request::get(format!("/v1/streams/{id}/events")).body(Body::empty()).expect("a request");
+        self.open(format!("/v1/streams/{id}/events")).await
+    }
+
+    async fn open(&self, path: String) -> Body {
+        let request = Request::get(path).body(Body::empty()).expect("a request");
         let response: Response<Body> = self.routes.clone().oneshot(request).await.expect("a response");
         let mut body = response.into_body();
         body.frame().await.expect("a frame").expect("the start");
@@ -125,6 +134,10 @@ fn main() {
         );
         println!("  allocated {bytes:6.1} bytes, resident {resident:6.1} bytes (budget 64)");
     }
+    let (readers, kib) = if measured { (1000, 1024) } else { (3, 10) };
+    let (told, held) = repeated(readers, kib);
+    println!("{readers} readers of a response of {kib} KiB, all stuck at its end, which repeats it");
+    println!("  {:.1} KiB told to each, {:.2} KiB held for each", told / 1024.0, held / 1024.0);
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -179,6 +192,43 @@ fn kept(streams: usize, tokens: usize, ended: bool) -> (f64, f64) {
     let all = (streams * tokens) as f64;
     let over = |bytes: f64| bytes / all - TEXT.len() as f64;
     (over(measured.bytes_current as f64), over(resident().saturating_sub(resident_before) as f64))
+}
+
+/// What the events at the end of an answer tell to each of so many readers, and what they hold of memory for each, when all of them
+/// have been given theirs and none has passed them on.
+fn repeated(readers: usize, kib: usize) -> (f64, f64) {
+    let runtime = runtime();
+    let house = House::saying("x".repeat(1024).into());
+    let mut bodies = runtime.block_on(async {
+        let id = house.start().await;
+        house.tokens.add_permits(kib);
+        let mut bodies = Vec::new();
+        for _ in 0..readers {
+            let mut body = house.open(format!("/v1/responses/{id}?stream=true")).await;
+            let mut pieces = 0;
+            while pieces < kib {
+                let frame = body.frame().await.expect("a frame").expect("a token").into_data().expect("data");
+                pieces += frame.windows(11).filter(|eleven| *eleven == b"text.delta\n").count();
+            }
+            bodies.push(body);
+        }
+        bodies
+    });
+    let mut told = 0;
+    let mut frames = Vec::with_capacity(readers * 256);
+    let held = measure(|| {
+        runtime.block_on(async {
+            house.tokens.close();
+            for body in &mut bodies {
+                while let Some(frame) = body.frame().await {
+                    let frame = frame.expect("to its end").into_data().expect("data");
+                    told += frame.len();
+                    frames.push(frame);
+                }
+            }
+        });
+    });
+    (told as f64 / readers as f64, held.bytes_current as f64 / readers as f64)
 }
 
 /// The resident memory of this process, in bytes.

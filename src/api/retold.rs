@@ -50,17 +50,18 @@ pub(super) struct Retold {
 struct Fold {
     retell: Box<dyn Retell>,
     read: Cursor,
+    ended: bool,
     /// Of each record that repeats something, up to there.
     frames: BTreeMap<Cursor, Frames>,
 }
 
 impl Fold {
     fn new(retell: Box<dyn Retell>) -> Self {
-        Self { retell, read: Cursor::START, frames: BTreeMap::new() }
+        Self { retell, read: Cursor::START, ended: false, frames: BTreeMap::new() }
     }
 
     fn take(&mut self, cursor: Cursor, record: &Record<'_>) {
-        self.read = cursor;
+        (self.read, self.ended) = (cursor, record.head.is_end());
         if let Some(frames) = self.retell.take(cursor, record) {
             self.frames.insert(cursor, frames.into_iter().map(|frame| frame.into_pieces()).collect());
         }
@@ -79,8 +80,8 @@ impl Retold {
         record: &Record<'_>,
     ) -> Result<Frames, StoreError> {
         let mut fold = self.fold.lock().await;
-        if fold.read >= cursor && !fold.frames.contains_key(&cursor) {
-            // It was shown an end that the store never had: the only record that is shown before it is stored.
+        // The one record that is shown before it is stored is an end. If the store has something else there, all begins anew.
+        if fold.ended && (cursor > fold.read || (cursor == fold.read && !record.head.is_end())) {
             *fold = Fold::new(fold.retell.anew());
         }
         if fold.read < cursor {
@@ -89,5 +90,133 @@ impl Retold {
             fold.take(cursor, record);
         }
         Ok(fold.frames.get(&cursor).cloned().unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::BytesMut;
+
+    use super::*;
+    use crate::{
+        event::{At, Attempt, Begin, Delta, End, Event, PartStart, PartStop, Status},
+        gateway::Limits,
+        id::NodeId,
+        protocol::responses::{Envelope, ResponsesEncode},
+        record::write,
+        route::Router,
+        store::{Batch, Last, Lease, NewStream, Store, memory::Memory},
+        telemetry::Metrics,
+    };
+
+    struct Log {
+        id: StreamId,
+        store: Arc<Memory>,
+        gateway: Arc<Gateway>,
+        lease: Lease,
+    }
+
+    impl Log {
+        async fn new() -> Self {
+            let (id, store) = (StreamId::new(), Arc::new(Memory::new(Duration::MAX, u64::MAX)));
+            let new = NewStream {
+                id,
+                owner: String::new(),
+                created_at: 0,
+                about: Bytes::new(),
+                prompt: Bytes::new(),
+                claims: vec![],
+                keep: None,
+            };
+            store.create(new).await.expect("created");
+            let lease = store.lease(id, NodeId::new()).await.expect("leased");
+            let router = Router::new(BTreeMap::new(), BTreeMap::new(), None);
+            let gateway = Gateway::new(store.clone(), router, Limits::default(), Arc::new(Metrics::new()));
+            Self { id, store, gateway, lease }
+        }
+
+        async fn append(&mut self, events: &[Event<'_>]) {
+            let batch: Batch = events.iter().map(record).collect();
+            let (at, len) = (self.lease.next, batch.len());
+            let last = matches!(events.last(), Some(Event::End(_))).then(Last::default);
+            self.store.append(self.id, at, self.lease.epoch, batch, last).await.expect("appended");
+            self.lease.next = at.plus(len);
+        }
+
+        async fn told(&self, retold: &Retold, cursor: u64, event: &Event<'_>) -> (Frames, String) {
+            let bytes = record(event);
+            let record = Record::parse(&bytes).expect("a record");
+            let frames = retold.frames(&self.gateway, Cursor(cursor), &record).await.expect("readable");
+            let text = String::from_utf8(frames.iter().flatten().flatten().copied().collect()).expect("UTF-8");
+            (frames, text)
+        }
+    }
+
+    fn record(event: &Event<'_>) -> BytesMut {
+        let mut out = BytesMut::new();
+        write(&mut out, 0, event);
+        out
+    }
+
+    fn say(text: &'static str) -> Event<'static> {
+        Event::Delta(At::default(), Delta { text: text.into(), logprobs: None })
+    }
+
+    const END: Event<'static> = Event::End(End { status: Status::Completed, reason: None, usage: None, error: None });
+
+    fn encoder(id: StreamId) -> ResponsesEncode {
+        ResponsesEncode::new(Envelope::new(id, 0, "m", None))
+    }
+
+    async fn half() -> Log {
+        let mut log = Log::new().await;
+        let start = Event::PartStart(At::default(), PartStart::default());
+        log.append(&[Event::Begin(Begin::default()), Event::Attempt(Attempt::default()), start, say("one")]).await;
+        log
+    }
+
+    #[tokio::test]
+    async fn all_readers_share_what_is_made_once_and_the_last_takes_it_along() {
+        let mut log = half().await;
+        log.append(&[say(" two"), END]).await;
+        let all = AllRetold::default();
+        let (one, two) = (all.of(log.id, &encoder(log.id)), all.of(log.id, &encoder(log.id)));
+        let (one, two) = (one.expect("retold"), two.expect("retold"));
+        let ((a, text), (b, _)) = (log.told(&one, 6, &END).await, log.told(&two, 6, &END).await);
+        assert!(Arc::ptr_eq(&a, &b) && text.contains(r#""text":"one two""#), "{text}");
+        let (_, created) = log.told(&two, 2, &Event::Attempt(Attempt::default())).await;
+        assert!(created.starts_with("event: response.created\n"), "also what came before: {created}");
+        let weak = Arc::downgrade(&one);
+        drop(one);
+        assert!(weak.upgrade().is_some());
+        drop(two);
+        assert!(weak.upgrade().is_none());
+        for _ in 0..1000 {
+            all.of(StreamId::new(), &encoder(log.id));
+        }
+        assert!(all.0.lock().expect("sound").len() < 10, "what is gone makes room");
+    }
+
+    /// The one record that is shown before it is stored is an end; and it may be that another one is stored, further on.
+    #[tokio::test]
+    async fn an_end_that_was_shown_and_taken_back_is_not_the_end() {
+        let mut log = half().await;
+        let all = AllRetold::default();
+        let retold = all.of(log.id, &encoder(log.id)).expect("retold");
+        let (_, early) = log.told(&retold, 5, &END).await;
+        assert!(early.contains(r#""text":"one""#) && early.contains("response.completed"), "{early}");
+        log.append(&[say(" two"), END]).await;
+        let (_, late) = log.told(&retold, 6, &END).await;
+        assert!(late.contains(r#""text":"one two""#) && late.contains("response.completed"), "{late}");
+        // In its very place there may be something else, too.
+        let mut log = half().await;
+        let retold = all.of(log.id, &encoder(log.id)).expect("retold");
+        log.told(&retold, 5, &END).await;
+        let stop = Event::PartStop(At::default(), PartStop::default());
+        log.append(&[stop.clone(), END]).await;
+        let (_, stopped) = log.told(&retold, 5, &stop).await;
+        assert!(stopped.starts_with("event: response.output_text.done\n"), "{stopped}");
     }
 }

@@ -7,8 +7,8 @@
 //! Upstreams are asked by [`request`]. They tell their answer in events that each name their item, and end it with the whole response:
 //! `response.completed`, `response.incomplete` or `response.failed`. [`ResponsesDecode`] reads them.
 //!
-//! An answer is told in numbered frames: items begin, have pieces, and end with all that was in them said once more.
-//! [`ResponsesEncode`] writes them for a reader, [`ResponseObject`] what repeats and the whole response.
+//! Clients are told the same: items begin, have pieces, and end with all that was in them said once more. [`ResponsesEncode`] writes
+//! the events for one reader, [`ResponseObject`] what repeats, and the whole response.
 
 mod decode;
 mod encode;

@@ -296,7 +296,9 @@ impl<'a> Piece<'a> {
             return Some(Self { text, logprobs: None });
         }
         let Payload { text, logprobs } = serde_json::from_str(payload).ok()?;
-        Some(Self { text: text.get(), logprobs: logprobs.map(RawValue::get) })
+        // Other protocols have them in another form.
+        let logprobs = logprobs.map(RawValue::get).filter(|logprobs| logprobs.starts_with('{'));
+        Some(Self { text: text.get(), logprobs })
     }
 }
 

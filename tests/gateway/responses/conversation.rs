@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
+    task::JoinHandle,
 };
 
 use super::*;
@@ -55,8 +56,8 @@ async fn what_was_asked_is_listed_in_pages() {
     }
 }
 
-/// An upstream that speaks Chat Completions and says this to everybody; the messages that it was asked come back.
-async fn upstream(words: &'static str, times: usize) -> (TestGateway, tokio::task::JoinHandle<Vec<Value>>) {
+/// An upstream of this kind that answers so many requests with these events; the bodies of the requests come back.
+async fn upstream(kind: &str, events: String, times: usize) -> (TestGateway, JoinHandle<Vec<Value>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let serving = tokio::spawn(async move {
@@ -64,29 +65,27 @@ async fn upstream(words: &'static str, times: usize) -> (TestGateway, tokio::tas
         for _ in 0..times {
             let (mut socket, _) = listener.accept().await.expect("a connection");
             let mut request = Vec::new();
-            let body = loop {
+            asked.push(loop {
                 socket.read_buf(&mut request).await.expect("a request");
                 let text = String::from_utf8_lossy(&request);
                 let body = text.split_once("\r\n\r\n").and_then(|(_, body)| serde_json::from_str::<Value>(body).ok());
                 if let Some(body) = body {
                     break body;
                 }
-            };
-            asked.push(body["messages"].clone());
-            let chunk = json!({ "choices": [{ "index": 0, "delta": { "content": words }, "finish_reason": "stop" }] });
+            });
             let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
-            let answer = format!("{head}data: {chunk}\n\ndata: [DONE]\n\n");
-            socket.write_all(answer.as_bytes()).await.expect("written");
+            socket.write_all(format!("{head}{events}").as_bytes()).await.expect("written");
         }
         asked
     });
-    let config = format!("[backends.up]\nkind = \"openai\"\nbase_url = \"http://{address}/v1\"");
+    let config = format!("[backends.up]\nkind = \"{kind}\"\nbase_url = \"http://{address}/v1\"");
     (TestGateway::with(&config).await, serving)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_continued_conversation_is_put_to_the_upstream_whole() {
-    let (gateway, upstream) = upstream("And so on.", 3).await;
+    let chunk = json!({ "choices": [{ "index": 0, "delta": { "content": "And so on." }, "finish_reason": "stop" }] });
+    let (gateway, upstream) = upstream("openai", format!("data: {chunk}\n\ndata: [DONE]\n\n"), 3).await;
     let at = gateway.at();
     let mut previous = Value::Null;
     for words in ["One?", "Two?", "Three?"] {
@@ -101,7 +100,7 @@ async fn a_continued_conversation_is_put_to_the_upstream_whole() {
     let asked = upstream.await.expect("ran");
     let said =
         |message: &Value| (message["role"].as_str().map(str::to_owned), message["content"].as_str().map(str::to_owned));
-    let said: Vec<_> = asked[2].as_array().expect("messages").iter().map(said).collect();
+    let said: Vec<_> = asked[2]["messages"].as_array().expect("messages").iter().map(said).collect();
     let turn = |role: &str, words: &str| (Some(role.to_owned()), Some(words.to_owned()));
     assert_eq!(
         said,
@@ -117,6 +116,33 @@ async fn a_continued_conversation_is_put_to_the_upstream_whole() {
     );
     let items = input_items(at, previous.as_str().expect("an id"), "?order=asc").await;
     assert_eq!(items["data"].as_array().map(Vec::len), Some(5));
+}
+
+/// What an upstream must have back to go on thinking, it gets, as it gave it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstreams_thoughts_go_back_to_it() {
+    let thought = json!({ "id": "rs_1", "type": "reasoning", "summary": [], "encrypted_content": "gAAA" });
+    let part = json!({ "type": "output_text", "annotations": [], "logprobs": [], "text": "Yes." });
+    let message =
+        json!({ "id": "msg_1", "type": "message", "status": "completed", "role": "assistant", "content": [part] });
+    let output = json!([thought, message]);
+    let frames = [
+        json!({ "type": "response.output_item.done", "output_index": 0, "item": thought }),
+        json!({ "type": "response.output_item.done", "output_index": 1, "item": message }),
+        json!({ "type": "response.completed", "response": { "status": "completed", "output": output } }),
+    ];
+    let frames: String = frames.iter().map(|frame| format!("data: {frame}\n\n")).collect();
+    let (gateway, upstream) = upstream("responses", frames, 2).await;
+    let first = json!({ "model": "up/m", "input": "One?", "include": ["reasoning.encrypted_content"], "store": true });
+    let first = response(post(gateway.at(), &first).await).await;
+    assert_eq!(first["output"], output);
+    let more = json!({ "model": "up/m", "input": "Two?", "previous_response_id": first["id"] });
+    let second = response(post(gateway.at(), &more).await).await;
+    assert_eq!(second["previous_response_id"], first["id"]);
+    let asked = upstream.await.expect("ran");
+    let words = |words: &str| json!({ "type": "message", "role": "user", "content": words });
+    assert_eq!(asked[1]["input"], json!([words("One?"), thought, message, words("Two?")]));
+    assert_eq!((asked[1].get("previous_response_id"), &asked[1]["model"]), (None, &json!("m")));
 }
 
 #[tokio::test(flavor = "multi_thread")]

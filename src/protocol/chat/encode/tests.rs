@@ -298,6 +298,16 @@ fn an_answer_that_is_not_whole_ends_with_its_error() {
     assert_eq!(told, Status::Cancelled);
 }
 
+#[test]
+fn log_probabilities_of_another_protocol_are_not_told_in_its_form() {
+    let said = |logprobs: &str| {
+        let delta = Delta { text: "The".into(), logprobs: Some(json(logprobs)) };
+        short(&[start(0, PartType::Text), Event::Delta(at(0, PartType::Text), delta)], false)
+    };
+    assert!(said(r#"[{"token":"The"}]"#).contains(r#"{"content":"The"},"logprobs":null"#));
+    assert!(said(r#"{"content":[]}"#).contains(r#""logprobs":{"content":[]}"#));
+}
+
 fn part_type() -> impl Strategy<Value = PartType> + Clone {
     prop::sample::select(vec![
         PartType::Text,
