@@ -46,6 +46,8 @@ pub struct MessagesDecode {
 struct Open {
     index: u64,
     at: Option<At>,
+    /// Of a call: its arguments were told.
+    said: bool,
 }
 
 impl Decode for MessagesDecode {
@@ -138,7 +140,7 @@ impl MessagesDecode {
     }
 
     fn block_start(&mut self, index: Option<u64>, block: Option<&RawValue>, data: &str, events: &mut Events) {
-        let index = index.unwrap_or_else(|| self.open.last().map_or(0, |open| open.index + 1));
+        let index = index.unwrap_or_else(|| self.open.last().map_or(0, |open| open.index.saturating_add(1)));
         let known = block.and_then(|raw| serde_json::from_str::<Block<'_>>(raw.get()).ok());
         let of = match known.as_ref().and_then(|block| block.r#type) {
             Some("text") => PartType::Text,
@@ -146,7 +148,7 @@ impl MessagesDecode {
             Some("redacted_thinking") => PartType::Redacted,
             Some("tool_use") => PartType::ToolCall,
             _ => {
-                self.open.push(Open { index, at: None });
+                self.open.push(Open { index, at: None, said: false });
                 events.extend(opaque("content_block_start", data));
                 return;
             }
@@ -165,6 +167,9 @@ impl MessagesDecode {
             PartType::ToolCall => input,
             _ => None,
         };
+        if let Some(open) = self.open.last_mut() {
+            open.said = said.is_some();
+        }
         say(at, said, events);
         let sealed = known.signature.filter(|signature| signature.get() != "\"\"");
         events.extend(sealed.map(|value| state(at, "signature", value)));
@@ -189,7 +194,12 @@ impl MessagesDecode {
         match kind {
             "text_delta" => say(at, delta.text, events),
             "thinking_delta" => say(at, delta.thinking, events),
-            "input_json_delta" => say(at, delta.partial_json, events),
+            "input_json_delta" => {
+                if let Some(open) = self.open.iter_mut().rfind(|open| open.at == Some(at)) {
+                    open.said |= delta.partial_json.as_deref().is_some_and(|piece| !piece.is_empty());
+                }
+                say(at, delta.partial_json, events);
+            }
             "signature_delta" => events.extend(delta.signature.map(|value| state(at, "signature", value))),
             "citations_delta" => events.extend(delta.citation.map(|raw| Event::Annotation(at, annotation(raw)))),
             _ => events.extend(opaque("content_block_delta", data)),
@@ -198,9 +208,9 @@ impl MessagesDecode {
 
     fn block_stop(&mut self, index: Option<u64>, data: &str, events: &mut Events) {
         let Some(n) = self.find(index) else { return };
-        match self.open.remove(n).at {
-            Some(at) => events.push(Event::PartStop(at, PartStop::default())),
-            None => events.extend(opaque("content_block_stop", data)),
+        match self.open.remove(n) {
+            Open { at: Some(at), said, .. } => stop(at, said, events),
+            Open { at: None, .. } => events.extend(opaque("content_block_stop", data)),
         }
     }
 
@@ -215,16 +225,27 @@ impl MessagesDecode {
     fn begin(&mut self, index: u64, start: PartStart, events: &mut Events) -> At {
         let at = At { choice: 0, part: self.parts, of: start.r#type };
         self.parts = self.parts.saturating_add(1);
-        self.open.push(Open { index, at: Some(at) });
+        self.open.push(Open { index, at: Some(at), said: false });
         events.push(Event::PartStart(at, start));
         at
     }
 
     /// Stops what the upstream has not stopped.
     fn close(&mut self, events: &mut Events) {
-        let parts = mem::take(&mut self.open).into_iter().filter_map(|open| open.at);
-        events.extend(parts.map(|at| Event::PartStop(at, PartStop::default())));
+        for Open { at, said, .. } in mem::take(&mut self.open) {
+            if let Some(at) = at {
+                stop(at, said, events);
+            }
+        }
     }
+}
+
+/// Ends a part. A call of which no arguments were told has none, which other protocols write as an empty object.
+fn stop(at: At, said: bool, events: &mut Events) {
+    if at.of == PartType::ToolCall && !said {
+        say(at, Some("{}".to_owned()), events);
+    }
+    events.push(Event::PartStop(at, PartStop::default()));
 }
 
 fn say(at: At, text: Option<String>, events: &mut Events) {

@@ -3,6 +3,8 @@
 //! What the common form has no word for stays in it as it came, as a part of a message: an upstream of another protocol is asked
 //! only what it can be asked, so such a part is refused there and not left out. Reasoning is left out: it is state of its origin.
 
+use std::collections::HashSet;
+
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -219,11 +221,11 @@ fn common_part(part: &Value) -> Option<Value> {
 /// The items that these messages are. A part that has no word here stays as it is.
 pub(super) fn from_messages(messages: &[Message]) -> Vec<Members> {
     let mut items = Vec::new();
-    let mut custom: Vec<String> = Vec::new();
+    let mut custom: HashSet<String> = HashSet::new();
     for message in messages {
         if message.role == Role::Tool {
             let id = message.tool_call_id.as_deref().unwrap_or_default();
-            let kind = if custom.iter().any(|known| known == id) { "custom_tool_call" } else { "function_call" };
+            let kind = if custom.contains(id) { "custom_tool_call" } else { "function_call" };
             let mut item = of_type(&format!("{kind}_output"));
             item.set("call_id", id);
             item.set("output", &content(message).unwrap_or(Value::from("")));

@@ -53,7 +53,7 @@ pub(super) fn usage(usage: &Usage) -> Json {
         "input_tokens_details": { "cached_tokens": cached, "cache_write_tokens": written },
         "output_tokens": output,
         "output_tokens_details": { "reasoning_tokens": usage.reasoning_tokens.unwrap_or_default() },
-        "total_tokens": input + output,
+        "total_tokens": input.saturating_add(output),
     });
     Json::of(&told).unwrap_or_default()
 }

