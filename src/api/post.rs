@@ -71,6 +71,12 @@ pub(super) async fn begin(
         };
         return Ok(Begun { id, seen, replayed: false, dropped: Vec::new() });
     }
+    // Before the prompt is made, for which it may need what is gone by now.
+    if let Some((key, fingerprint)) = &idempotency
+        && let Some(id) = api.gateway.find(NOBODY, key, fingerprint).await?
+    {
+        return Ok(Begun { id, seen: None, replayed: true, dropped: Vec::new() });
+    }
     let prompt = Prompt { headers: going_along(headers), ..prompt().await? };
     let started = api.gateway.start(Ask { owner: NOBODY.to_owned(), prompt, idempotency }).await?;
     let Started { id, again, dropped } = started;

@@ -45,13 +45,14 @@ pub(super) async fn create(
         let detail = "an answer in the background is kept until somebody reads it, and `store` is false";
         return Err(bad("store", detail, "leave out one of the two"));
     }
-    if post::last_event_id(&headers).is_none()
-        && let Some(previous) = asked.previous.take()
-    {
-        continues(&api, &previous, &mut asked).await?;
-    }
-    let Asked { prompt, stream, background, .. } = asked;
-    let begun = post::begin(&api, "responses", &headers, &body.bytes, async || Ok(prompt)).await?;
+    let (stream, background) = (asked.stream, asked.background);
+    let prompt = async || {
+        if let Some(previous) = asked.previous.take() {
+            continues(&api, &previous, &mut asked).await?;
+        }
+        Ok(asked.prompt)
+    };
+    let begun = post::begin(&api, "responses", &headers, &body.bytes, prompt).await?;
     drop(body); // its room is for others: from here on it can take long
     let answer = match (stream, background) {
         (true, _) => told(&api, &begun, background, connection).await,

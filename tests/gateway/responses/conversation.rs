@@ -186,3 +186,17 @@ async fn what_is_not_to_be_kept_is_gone_soon_after_its_end() {
     assert_eq!(retrieved(at, &id_of(&kept)).await, kept);
     assert_eq!(input_items(at, &id_of(&kept), "").await["data"].as_array().map(Vec::len), Some(1));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_request_finds_its_answer_when_what_it_continued_is_gone() {
+    let gateway = TestGateway::start().await;
+    let at = gateway.at();
+    let first = id_of(&response(post(at, &asked(json!({ "text": "one" }), json!({}))).await).await);
+    let again = asked(json!({ "text": "two" }), json!({ "previous_response_id": first })).to_string();
+    let key = [("idempotency-key", "k")];
+    let second = id_of(&response(at.send("POST", URL, &key, &again).await).await);
+    assert_eq!(at.send("DELETE", &format!("{URL}/{first}"), &[], "").await.status, 200);
+    let repeated = at.send("POST", URL, &key, &again).await;
+    assert_eq!(repeated.header("idempotent-replayed"), Some("true"));
+    assert_eq!(id_of(&response(repeated).await), second);
+}
