@@ -85,6 +85,7 @@ impl House {
             retry: (second, second),
             commit_after: second * 10,
             max_body: Default::default(),
+            max_upload: Default::default(),
             body_timeout: second * 60,
             cors: vec![],
         };

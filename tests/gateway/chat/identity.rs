@@ -71,7 +71,7 @@ const SHOWN: [&str; 10] = [
 {"choices":[{"index":0,"delta":{"audio":{"expires_at":1790000000}},"finish_reason":null}]}
 {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#,
     // Google: the signature of a thought beside a call; a role of another name; two answers that end in two ways.
-    r#"{"choices":[{"index":0,"delta":{"role":"model","tool_calls":[{"index":0,"id":"c","type":"function","function":{"name":"f","arguments":"{}"},"extra_content":{"google":{"thought_signature":"c2ln"}}}]},"finish_reason":null}]}
+    r#"{"choices":[{"index":0,"delta":{"role":"model","content":null,"tool_calls":[{"index":0,"id":"c","type":"function","function":{"name":"f","arguments":"{}"},"extra_content":{"google":{"thought_signature":"c2ln"}}}]},"finish_reason":null}]}
 {"choices":[{"index":1,"delta":{"role":"assistant","content":"a"},"finish_reason":null}],"x":{"y":1}}
 {"choices":[{"index":1,"delta":{"content":"b"},"finish_reason":"length"},{"index":0,"delta":{},"finish_reason":"tool_calls","matched_stop":7}],"z":2}"#,
     // Only the details of its thoughts.
