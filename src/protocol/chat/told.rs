@@ -142,7 +142,7 @@ pub(super) fn usage(usage: Usage) -> Json {
     let told = Told {
         prompt_tokens: prompt,
         completion_tokens: completion,
-        total_tokens: prompt.zip(completion).map(|(prompt, completion)| prompt + completion),
+        total_tokens: prompt.zip(completion).map(|(prompt, completion)| prompt.saturating_add(completion)),
         prompt_tokens_details: usage.cache_read_tokens.map(|cached| json!({ "cached_tokens": cached })),
         completion_tokens_details: usage.reasoning_tokens.map(|thought| json!({ "reasoning_tokens": thought })),
     };

@@ -382,6 +382,13 @@ fn an_answer_that_is_not_whole_ends_with_its_error() {
     assert_eq!(told, Status::Cancelled);
 }
 
+#[test]
+fn counts_that_no_number_holds_do_no_harm() {
+    let usage = Usage { input_tokens: Some(u64::MAX), output_tokens: Some(2), ..Usage::default() };
+    let told = short(&[Event::Usage(usage), end(Status::Completed, None)], true);
+    assert!(told.contains(&format!("\"total_tokens\":{}", u64::MAX)), "{told}");
+}
+
 fn part_type() -> impl Strategy<Value = PartType> + Clone {
     prop::sample::select(vec![
         PartType::Text,
