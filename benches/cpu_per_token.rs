@@ -61,41 +61,50 @@ fn main() {
     let upstream = runtime.block_on(upstream::start());
     let proxy = Process::proxy(upstream);
     let lastword = Process::lastword(upstream);
-    println!("CPU per delivered token, µs            proxy   lastword   ratio (95 %)");
+    println!("CPU per delivered token, µs                    proxy   lastword   ratio (95 %)");
     for load in LOADS {
         let load = if measure { load } else { Load { streams: 2, tokens: 64, ..load } };
-        let pairs: Vec<_> = (0..if measure { 6 } else { 1 })
+        // The three in turn, each time in another order.
+        let rounds: Vec<_> = (0..if measure { 6 } else { 1 })
             .map(|n| {
-                let (mut direct, mut through) = (0.0, 0.0);
-                for proxy_now in [n % 2 == 0, n % 2 == 1] {
-                    match proxy_now {
-                        true => direct = proxy.cost(&runtime, load),
-                        false => through = lastword.cost(&runtime, load),
-                    }
+                let mut costs = [0.0; 3];
+                for turn in [n % 3, (n + 1) % 3, (n + 2) % 3] {
+                    costs[turn] = match turn {
+                        0 => proxy.cost(&runtime, load, Asking::Chat { prefix: "" }),
+                        1 => lastword.cost(&runtime, load, Asking::Native),
+                        _ => lastword.cost(&runtime, load, Asking::Chat { prefix: "up/" }),
+                    };
                 }
-                (direct, through)
+                costs
             })
             .collect();
-        let direct = Sample::new(pairs.iter().map(|pair| pair.0));
-        let through = Sample::new(pairs.iter().map(|pair| pair.1));
-        let ratio = Sample::new(pairs.iter().map(|pair| pair.1 / pair.0));
-        let (low, high) = ratio.interval();
-        println!(
-            "  {:34} {:7.2} {:10.2}   {:.2} ({low:.2} to {high:.2})",
-            load.name,
-            direct.median(),
-            through.median(),
-            ratio.median()
-        );
+        let direct = Sample::new(rounds.iter().map(|costs| costs[0]));
+        for (at, protocol) in [(1, "native"), (2, "chat")] {
+            let through = Sample::new(rounds.iter().map(|costs| costs[at]));
+            let ratio = Sample::new(rounds.iter().map(|costs| costs[at] / costs[0]));
+            let (low, high) = ratio.interval();
+            println!(
+                "  {:34} {protocol:6} {:7.2} {:10.2}   {:.2} ({low:.2} to {high:.2})",
+                load.name,
+                direct.median(),
+                through.median(),
+                ratio.median()
+            );
+        }
     }
+}
+
+/// In which protocol an answer is asked for.
+#[derive(Clone, Copy)]
+enum Asking {
+    Native,
+    Chat { prefix: &'static str },
 }
 
 /// A server of its own process.
 struct Process {
     child: Child,
     address: SocketAddr,
-    path: &'static str,
-    native: bool,
 }
 
 impl Process {
@@ -109,7 +118,7 @@ impl Process {
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary");
         let log = child.stderr.take().expect("a pipe");
         let address = address(log, "listening on http://");
-        Self { child, address, path: "/v1/streams", native: true }
+        Self { child, address }
     }
 
     fn proxy(upstream: SocketAddr) -> Self {
@@ -118,15 +127,18 @@ impl Process {
         let mut child = command.stdout(Stdio::piped()).spawn().expect("this program again");
         let said = child.stdout.take().expect("a pipe");
         let address = address(said, "proxy on ");
-        Self { child, address, path: "/v1/chat/completions", native: false }
+        Self { child, address }
     }
 
     /// CPU time per token, in µs.
-    fn cost(&self, runtime: &Runtime, load: Load) -> f64 {
+    fn cost(&self, runtime: &Runtime, load: Load, asking: Asking) -> f64 {
         let Load { streams, tokens, together, every, .. } = load;
-        let body = if self.native { ask_native(tokens, together, every) } else { ask("", tokens, together, every) };
+        let (path, body) = match asking {
+            Asking::Native => ("/v1/streams", ask_native(tokens, together, every)),
+            Asking::Chat { prefix } => ("/v1/chat/completions", ask(prefix, tokens, together, every)),
+        };
         let before = self.used();
-        let delivered = runtime.block_on(run(self.address, self.path, &body, streams));
+        let delivered = runtime.block_on(run(self.address, path, &body, streams));
         assert_eq!(delivered, streams * tokens, "every token was delivered");
         (self.used() - before) as f64 / delivered as f64 / 1e3
     }

@@ -1,6 +1,7 @@
 //! The way of a token within the process: parse, record, frame; tail and readers; a resume in a long log.
 //!
 //! Each step stands beside a baseline in the same group that does nothing but move the same bytes. `cargo bench --bench hot_path`
+#![expect(clippy::print_stdout, reason = "it prints what criterion does not: a high percentile")]
 
 use std::{
     hint::black_box,
@@ -14,7 +15,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use lastword::{
-    event::{At, Delta, Event, PartStart, PartType, Tool},
+    event::{At, Delta, Event, Json, Opaque, PartStart, PartType, Tool},
     id::{Cursor, NodeId, StreamId},
     protocol::{
         Decode, Encode,
@@ -30,6 +31,8 @@ use tokio::sync::broadcast;
 
 #[path = "common/chunk.rs"]
 mod chunk;
+#[path = "common/figures.rs"]
+mod figures;
 
 criterion_group! {
     name = benches;
@@ -102,6 +105,15 @@ impl Path {
         self.events.clear();
         self.frame(&chunk)
     }
+
+    fn all_chat(&mut self, bytes: &[u8]) -> Bytes {
+        self.parse(bytes);
+        let events = std::mem::take(&mut self.events);
+        let chunk = self.record(&events);
+        self.events = events;
+        self.events.clear();
+        self.frame_chat(&chunk)
+    }
 }
 
 fn delta(text: &'static str) -> Event<'static> {
@@ -127,12 +139,25 @@ fn token(c: &mut Criterion) {
             path.events.clear();
         });
     });
+    // Padded as OpenAI does, so that no chunk is like the one before; and with something in each that nobody knows.
+    for (name, member) in [("parse in full", "obfuscation"), ("parse in full, with a member unknown", "timings")] {
+        let one = |n| one.replacen("\"choices\"", &format!("\"{member}\":\"{n}\",\"choices\""), 1);
+        let (mut path, chunks, mut n) = (Path::new(), [one(1), one(2)], 0);
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                n += 1;
+                path.parse(black_box(chunks[n % 2].as_bytes()));
+                path.events.clear();
+            });
+        });
+    }
     let events = [delta(" river")];
     group.bench_function("record", |b| b.iter(|| path.record(black_box(&events))));
     let chunk = Path::new().record(&events);
     group.bench_function("frame", |b| b.iter(|| path.frame(black_box(&chunk))));
     group.bench_function("frame as chat", |b| b.iter(|| path.frame_chat(black_box(&chunk))));
     group.bench_function("all", |b| b.iter(|| path.all(black_box(one.as_bytes()))));
+    group.bench_function("all as chat", |b| b.iter(|| path.all_chat(black_box(one.as_bytes()))));
     group.throughput(Throughput::Elements(32));
     group.bench_function("copy 32 together", |b| {
         b.iter(|| {
@@ -210,52 +235,92 @@ fn memory() -> Memory {
 }
 
 /// The first page behind a cursor by chance, the fold of what is before it included.
+const RECORDS: u64 = 100_000;
+
+/// A log of so many records: tokens, and a tool call now and then. `beside`: before each token a record of what an upstream of Chat
+/// Completions said with it, such as its timings.
+async fn log(store: &dyn Store, beside: bool) -> StreamId {
+    let id = StreamId::new();
+    let (owner, about, prompt, claims) = (String::new(), Bytes::new(), Bytes::new(), vec![]);
+    store.create(NewStream { id, owner, created_at: 0, about, prompt, claims, keep: None }).await.expect("created");
+    let lease = store.lease(id, NodeId::new()).await.expect("leased");
+    let (mut packer, mut path) = (Packer::default(), Path::new());
+    let json = serde_json::from_str(r#"{"chunk":{"timings":{"prompt_n":5,"predicted_n":7,"predicted_ms":83.178}}}"#);
+    let json: Json = json.expect("JSON");
+    for n in 0..RECORDS {
+        let event = match n % 1000 {
+            0 => {
+                let at = At { choice: 0, part: (n / 1000) as u16, of: PartType::ToolCall };
+                Event::PartStart(at, PartStart { tool: Some(Tool::default()), ..PartStart::default() })
+            }
+            n if beside && n % 2 == 1 => {
+                let name = ":next 0".to_owned();
+                Event::Opaque(Opaque { protocol: "chat".into(), name, json: json.clone() })
+            }
+            _ => delta(" river"),
+        };
+        packer.push(|out| record::write(out, 1, &event));
+        let batch = packer.take();
+        let at = path.next;
+        path.next = at.plus(1);
+        store.append(id, at, lease.epoch, batch, None).await.expect("appended");
+    }
+    id
+}
+
+/// The first frames behind a cursor.
+async fn first_frames<E: Encode>(store: &Arc<dyn Store>, id: StreamId, after: Cursor, mut encoder: E) -> BytesMut {
+    if E::FOLDS && after > Cursor::START {
+        let skip = |cursor, record: &Record<'_>| {
+            if cursor <= after {
+                encoder.skip(record);
+            }
+        };
+        fold(store.as_ref(), id, Cursor::START, after, skip).await.expect("a fold");
+    }
+    let mut reader = Reader::new(id, store.clone(), None, after);
+    let page = reader.next(16 * 1024).await.expect("readable").expect("more");
+    let mut out = BytesMut::new();
+    for (cursor, bytes) in page.records() {
+        encoder.encode(cursor, &Record::parse(bytes).expect("a record"), &mut out);
+    }
+    out
+}
+
 fn resume(c: &mut Criterion) {
-    const RECORDS: u64 = 100_000;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let store: Arc<dyn Store> = Arc::new(memory());
-    let id = StreamId::new();
-    runtime.block_on(async {
-        let (owner, about, prompt, claims) = (String::new(), Bytes::new(), Bytes::new(), vec![]);
-        store.create(NewStream { id, owner, created_at: 0, about, prompt, claims, keep: None }).await.expect("created");
-        let lease = store.lease(id, NodeId::new()).await.expect("leased");
-        let (mut packer, mut path) = (Packer::default(), Path::new());
-        for n in 0..RECORDS {
-            let event = match n % 1000 {
-                0 => {
-                    let at = At { choice: 0, part: (n / 1000) as u16, of: PartType::ToolCall };
-                    Event::PartStart(at, PartStart { tool: Some(Tool::default()), ..PartStart::default() })
-                }
-                _ => delta(" river"),
-            };
-            packer.push(|out| record::write(out, 1, &event));
-            let batch = packer.take();
-            let at = path.next;
-            path.next = at.plus(1);
-            store.append(id, at, lease.epoch, batch, None).await.expect("appended");
-        }
-    });
-    let resume = async |after: Cursor| {
-        let mut native = Native::short();
-        fold(store.as_ref(), id, Cursor::START, after, |cursor, record| {
-            if cursor <= after {
-                native.skip(record);
-            }
-        })
-        .await
-        .expect("a fold");
-        let mut reader = Reader::new(id, store.clone(), None, after);
-        let page = reader.next(16 * 1024).await.expect("readable").expect("more");
-        let mut out = BytesMut::new();
-        for (cursor, bytes) in page.records() {
-            native.encode(cursor, &Record::parse(bytes).expect("a record"), &mut out);
-        }
-        out
+    let (plain, beside) = runtime.block_on(async { (log(&*store, false).await, log(&*store, true).await) });
+    let native = |after| runtime.block_on(first_frames(&store, plain, after, Native::short()));
+    let chat = |id, after| {
+        let encoder = ChatEncode::new(Envelope::new(id, 0, "model"), false);
+        runtime.block_on(first_frames(&store, id, after, encoder))
     };
+    let last = Cursor(RECORDS - 1);
     let mut group = c.benchmark_group("resume in 100,000 records");
-    group.bench_function("at a cursor by chance", |b| {
-        b.iter(|| runtime.block_on(resume(Cursor(fastrand::u64(0..RECORDS)))));
+    group.bench_function("at a cursor by chance", |b| b.iter(|| native(Cursor(fastrand::u64(0..RECORDS)))));
+    group.bench_function("at the last cursor", |b| b.iter(|| native(last)));
+    group.bench_function("at the first cursor", |b| b.iter(|| native(Cursor::START)));
+    group.bench_function("as chat, at a cursor by chance", |b| {
+        b.iter(|| chat(plain, Cursor(fastrand::u64(0..RECORDS))))
     });
-    group.bench_function("at the last cursor", |b| b.iter(|| runtime.block_on(resume(Cursor(RECORDS - 1)))));
-    group.bench_function("at the first cursor", |b| b.iter(|| runtime.block_on(resume(Cursor::START))));
+    group.bench_function("as chat, at the last cursor", |b| b.iter(|| chat(plain, last)));
+    group.bench_function("as chat, at the last cursor, timings beside each token", |b| b.iter(|| chat(beside, last)));
+    group.finish();
+    // A budget is for the slow ones too, and a mean hides them.
+    for (name, id) in [("as chat", plain), ("as chat, timings beside each token", beside)] {
+        let times = (0..1000).map(|_| {
+            let began = Instant::now();
+            black_box(chat(id, last));
+            began.elapsed().as_secs_f64() * 1e3
+        });
+        let measure = std::env::args().any(|argument| argument == "--bench");
+        let times = figures::Sample::new(times.take(if measure { 1000 } else { 1 }));
+        let (low, high) = times.interval();
+        println!(
+            "resume at the last cursor, {name}: p50 {:.2} ms ({low:.2} to {high:.2}), p99 {:.2} ms",
+            times.median(),
+            times.at(0.99)
+        );
+    }
 }

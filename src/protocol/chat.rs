@@ -8,8 +8,10 @@
 //! index. The answer is whole at `[DONE]`, or where every choice has its `finish_reason` and the body ends.
 //!
 //! Towards clients the same, written from the log: [`parse`] reads what they ask, [`ChatEncode`] writes chunks, [`Completion`] the
-//! whole answer, [`ErrorObject`] what went wrong. Reasoning is told as `reasoning_content`, and every frame has its cursor as id.
+//! whole answer, [`ErrorObject`] what went wrong. Reasoning is told in the spelling of an upstream of this protocol, else as
+//! `reasoning_content`; what such an upstream says beside all that is known here is given back too. Every frame has its cursor as id.
 
+mod chunk;
 mod completion;
 mod decode;
 mod encode;
@@ -17,6 +19,7 @@ mod envelope;
 mod error;
 mod prompt;
 mod request;
+mod rest;
 mod template;
 mod told;
 
@@ -31,64 +34,7 @@ pub use request::{Dialect, PARTS, RESERVED, request};
 use std::borrow::Cow;
 
 use serde::{Deserialize, Deserializer, de};
-use serde_json::{Value, value::RawValue};
-
-use crate::event::Json;
-
-/// One `chat.completion.chunk`: what of it means something. `null` and absent are the same, everywhere.
-#[derive(Deserialize)]
-struct Chunk<'a> {
-    #[serde(borrow)]
-    choices: Option<Vec<Choice<'a>>>,
-    usage: Option<Json>,
-    error: Option<Value>,
-    #[serde(borrow)]
-    system_fingerprint: Option<&'a RawValue>,
-    #[serde(borrow)]
-    service_tier: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Choice<'a> {
-    index: Option<u8>,
-    #[serde(borrow)]
-    delta: Option<Delta<'a>>,
-    finish_reason: Option<String>,
-    logprobs: Option<Json>,
-    /// vLLM: the stop sequence that was met (or a token's number).
-    stop_reason: Option<Value>,
-    /// Azure.
-    content_filter_results: Option<Json>,
-}
-
-/// Most strings are owned at once, since they are moved into the event. The content is borrowed, so that its place in the chunk
-/// is known: what stands around it is the next chunk's template.
-#[derive(Default, Deserialize)]
-struct Delta<'a> {
-    #[serde(borrow)]
-    content: Option<Content<'a>>,
-    /// DeepSeek, llama.cpp, SGLang, older vLLM.
-    reasoning_content: Option<String>,
-    /// OpenRouter, Ollama, Groq, newer vLLM (some servers write both spellings: it is the same text).
-    reasoning: Option<String>,
-    /// OpenRouter: the same text once more, and what must be sent back on the next turn.
-    reasoning_details: Option<Vec<Json>>,
-    refusal: Option<String>,
-    tool_calls: Option<Vec<Call>>,
-    /// The form before tools.
-    function_call: Option<Function>,
-    annotations: Option<Vec<Json>>,
-}
-
-/// A piece of a tool call. Only `index` is certain, and some servers leave out even that.
-#[derive(Deserialize)]
-struct Call {
-    index: Option<u64>,
-    id: Option<String>,
-    r#type: Option<String>,
-    #[serde(alias = "custom")]
-    function: Option<Function>,
-}
+use serde_json::Value;
 
 #[derive(Default, Deserialize)]
 struct Function {
@@ -97,7 +43,7 @@ struct Function {
     arguments: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct ReasoningDetail {
     r#type: Option<String>,
     text: Option<String>,

@@ -2,14 +2,18 @@
 
 use std::mem;
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::{
     Envelope,
+    rest::{self, Recorded, Spelling},
     told::{self, Form, Function, ToolCall},
 };
 use crate::{
-    event::{At, Delta, End, Event, Json, PartType, Status, Tool, Usage},
+    event::{At, Delta, End, Event, Json, Media, Opaque, PartType, Status, Tool, Usage},
+    protocol::body::Members,
     record::Record,
 };
 
@@ -19,6 +23,9 @@ pub struct Completion {
     envelope: Envelope,
     choices: Vec<Choice>,
     usage: Option<Usage>,
+    spelling: Spelling,
+    /// What single chunks said beside their choices.
+    beside: Members,
     end: Option<End>,
 }
 
@@ -32,32 +39,61 @@ struct Choice {
     stop_reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     content_filter_results: Option<Json>,
+    #[serde(flatten)]
+    beside: Members,
     #[serde(skip)]
     calls: Vec<Call>,
+    /// Sound, decoded: pieces of base64 are not to be joined.
+    #[serde(skip)]
+    sound: Vec<u8>,
 }
 
 #[derive(Debug, Default, Serialize)]
 struct Message {
-    role: Assistant,
+    role: Role,
     content: Option<String>,
     refusal: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reasoning_content: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    reasoning_details: Vec<Json>,
+    reasoning_details: Vec<Detail>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     annotations: Vec<Json>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tool_calls: Vec<Json>,
     #[serde(skip_serializing_if = "Option::is_none")]
     function_call: Option<Json>,
+    /// What deltas say beside all this, added up.
+    #[serde(flatten)]
+    beside: Map<String, Value>,
 }
 
-#[derive(Debug, Default, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Assistant {
-    #[default]
-    Assistant,
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+struct Detail {
+    #[serde(skip)]
+    index: Option<u64>,
+    told: Told,
+}
+
+/// To the letter, unless it came in pieces.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Told {
+    Once(Json),
+    Often(Map<String, Value>),
+}
+
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+struct Role(Json);
+
+impl Default for Role {
+    fn default() -> Self {
+        Self(Json::of(&"assistant").unwrap_or_default())
+    }
 }
 
 /// Lists of entries, one for each token.
@@ -73,28 +109,41 @@ struct Call {
     form: Form,
     tool: Tool,
     arguments: String,
+    /// What else was told of it.
+    beside: Map<String, Value>,
 }
 
 impl Completion {
     /// The answer of this envelope, of which nothing is known yet.
     #[must_use]
     pub fn new(envelope: Envelope) -> Self {
-        Self { envelope, choices: Vec::new(), usage: None, end: None }
+        Self {
+            envelope,
+            choices: Vec::new(),
+            usage: None,
+            spelling: Spelling::default(),
+            beside: Members::default(),
+            end: None,
+        }
     }
 
     /// Folds in one record.
     pub fn take(&mut self, record: &Record<'_>) {
-        if self.envelope.take(record) {
-            return;
-        }
         match record.event() {
+            Ok(Event::Opaque(opaque)) if opaque.protocol == "chat" => self.opaque(opaque),
+            Ok(Event::Media(at, media)) => self.choice(at.choice).show(&media),
             Ok(Event::PartStart(at, start)) => self.choice(at.choice).begin(at, start.tool),
             Ok(Event::Delta(at, delta)) => self.choice(at.choice).say(at, delta),
             Ok(Event::Annotation(at, annotation)) => {
                 self.choice(at.choice).message.annotations.push(told::citation(annotation));
             }
             Ok(Event::State(at, state)) if state.origin == "chat" => {
-                self.choice(at.choice).message.reasoning_details.push(state.value);
+                let choice = self.choice(at.choice);
+                let call = choice.calls.iter_mut().rfind(|call| call.part == at.part);
+                match call.filter(|_| at.of == PartType::ToolCall) {
+                    Some(call) => rest::add(&mut call.beside, read(Some(&state.value))),
+                    None => choice.message.thinks(state.value),
+                }
             }
             Ok(Event::Finish(choice, finish)) => {
                 let choice = self.choice(choice);
@@ -115,6 +164,8 @@ impl Completion {
     pub fn finish(self) -> Result<Vec<u8>, Box<End>> {
         #[derive(Serialize)]
         struct Own {
+            #[serde(flatten)]
+            beside: Members,
             choices: Vec<Choice>,
             #[serde(skip_serializing_if = "Option::is_none")]
             usage: Option<Json>,
@@ -126,10 +177,43 @@ impl Completion {
         }
         let mut choices = self.choices;
         choices.sort_by_key(|choice| choice.index);
-        choices.iter_mut().for_each(Choice::close);
-        let own = serde_json::to_string(&Own { choices, usage: self.usage.map(told::usage) }).expect("plain data");
+        choices.iter_mut().for_each(|choice| choice.close(self.spelling));
+        let own = Own { beside: self.beside, choices, usage: self.usage.map(told::usage) };
+        let own = serde_json::to_string(&own).expect("plain data");
         // Both are objects; the first is open at its end, and the second is not empty.
         Ok((self.envelope.open("chat.completion") + &own[1..]).into_bytes())
+    }
+
+    /// What was said by an upstream of this protocol, and is understood here no further.
+    fn opaque(&mut self, Opaque { name, json, .. }: Opaque) {
+        let number = |start| name.strip_prefix(start).and_then(|choice| choice.parse::<u8>().ok());
+        if name == rest::SPELLING {
+            self.spelling = Spelling::read(&json);
+        } else if let Some(choice) = number(rest::ROLE) {
+            self.choice(choice).message.role = Role(json);
+        } else if let Some(choice) = number(rest::ALONE) {
+            self.beside(choice, Recorded::read(&json));
+        } else if name == rest::LAST {
+            self.beside.join(rest::members(Recorded::read(&json).chunk.as_ref()));
+        } else if let Some(choice) = number(rest::NEXT) {
+            self.beside(choice, Recorded::read(&json));
+        } else if json.get() != "null" {
+            self.envelope.take(name, json); // of what was told once and no more, the last stands
+        }
+    }
+
+    fn beside(&mut self, choice: u8, recorded: Recorded) {
+        let Recorded { chunk, choice: of_choice, delta, logprobs } = recorded;
+        self.beside.join(rest::members(chunk.as_ref()));
+        let choice = self.choice(choice);
+        choice.beside.join(rest::members(of_choice.as_ref()));
+        let mut delta = rest::members(delta.as_ref());
+        let details = delta.remove("reasoning_details");
+        let details: Vec<Json> =
+            details.and_then(|details| serde_json::from_str(details.get()).ok()).unwrap_or_default();
+        details.into_iter().for_each(|detail| choice.message.thinks(detail));
+        rest::add(&mut choice.message.beside, read(Json::of(&delta).as_ref()));
+        choice.learn(logprobs);
     }
 
     fn choice(&mut self, index: u8) -> &mut Choice {
@@ -147,7 +231,22 @@ impl Choice {
             let before = self.calls.iter().filter(|call| call.form != Form::Legacy).count();
             let form = Form::of(tool.as_ref(), before);
             let tool = tool.unwrap_or_default();
-            self.calls.push(Call { part: at.part, form, tool, arguments: String::new() });
+            self.calls.push(Call { part: at.part, form, tool, arguments: String::new(), beside: Map::new() });
+        }
+    }
+
+    fn show(&mut self, media: &Media) {
+        let sound = media.media_type.as_deref().is_some_and(|kind| kind.starts_with("audio/"));
+        let bytes = media.base64.as_ref().filter(|_| sound).and_then(|base64| STANDARD.decode(base64).ok());
+        match bytes {
+            Some(bytes) => self.sound.extend(bytes),
+            None => rest::add(&mut self.message.beside, read(told::media(media).as_ref())),
+        }
+    }
+
+    fn learn(&mut self, logprobs: Option<Json>) {
+        if let Some(logprobs) = logprobs.and_then(|raw| serde_json::from_str(raw.get()).ok()) {
+            self.logprobs.get_or_insert_default().join(logprobs);
         }
     }
 
@@ -164,22 +263,68 @@ impl Choice {
             _ => return,
         };
         words.push_str(&delta.text);
-        if let Some(logprobs) = delta.logprobs.and_then(|raw| serde_json::from_str(raw.get()).ok()) {
-            self.logprobs.get_or_insert_default().join(logprobs);
-        }
+        self.learn(delta.logprobs);
     }
 
-    fn close(&mut self) {
+    fn close(&mut self, spelling: Spelling) {
+        #[derive(Serialize)]
+        struct Whole<'a> {
+            #[serde(flatten)]
+            call: ToolCall<'a>,
+            #[serde(flatten)]
+            beside: &'a Map<String, Value>,
+        }
         let message = &mut self.message;
-        for call in mem::take(&mut self.calls) {
-            match call.form {
-                Form::Legacy => message.function_call = Json::of(&Function::new(&call.tool, &call.arguments)),
-                form => message.tool_calls.extend(Json::of(&ToolCall::new(form, &call.tool, &call.arguments))),
+        for Call { form, tool, arguments, beside, .. } in mem::take(&mut self.calls) {
+            match form {
+                Form::Legacy => message.function_call = Json::of(&Function::new(&tool, &arguments)),
+                form => {
+                    let call = ToolCall::new(form, &tool, &arguments);
+                    message.tool_calls.extend(Json::of(&Whole { call, beside: &beside }));
+                }
             }
         }
+        match spelling {
+            Spelling::Content => {}
+            Spelling::Short => message.reasoning = message.reasoning_content.take(),
+            Spelling::Both => message.reasoning.clone_from(&message.reasoning_content),
+            Spelling::Details => message.reasoning_content = None,
+        }
+        if !self.sound.is_empty() {
+            let data = Value::from(STANDARD.encode(mem::take(&mut self.sound)));
+            let audio = Map::from_iter([("data".to_owned(), data)]);
+            rest::add(&mut message.beside, Map::from_iter([("audio".to_owned(), Value::Object(audio))]));
+        }
         let called = message.function_call.is_some() || !message.tool_calls.is_empty();
-        if message.content.is_none() && message.refusal.is_none() && !called {
+        let said = called || message.beside.contains_key("audio");
+        if message.content.is_none() && message.refusal.is_none() && !said {
             message.content = Some(String::new()); // a message says something, if only nothing
+        }
+    }
+}
+
+/// The members of an object that are to be added up.
+fn read(object: Option<&Json>) -> Map<String, Value> {
+    object.and_then(|object| serde_json::from_str(object.get()).ok()).unwrap_or_default()
+}
+
+impl Message {
+    /// Takes a piece of what must go back on the next turn: more of one that has its index, or another one.
+    fn thinks(&mut self, detail: Json) {
+        #[derive(Deserialize)]
+        struct Place {
+            index: Option<u64>,
+        }
+        let index = serde_json::from_str::<Place>(detail.get()).ok().and_then(|place| place.index);
+        let known = self.reasoning_details.iter_mut().rfind(|known| index.is_some() && known.index == index);
+        let Some(known) = known else {
+            return self.reasoning_details.push(Detail { index, told: Told::Once(detail) });
+        };
+        if let Told::Once(first) = &known.told {
+            known.told = Told::Often(read(Some(first)));
+        }
+        if let Told::Often(sum) = &mut known.told {
+            rest::add(sum, read(Some(&detail)));
         }
     }
 }

@@ -5,10 +5,15 @@ use std::{borrow::Cow, mem};
 use serde_json::{Value, value::RawValue};
 
 use super::{
-    Call, Choice, Chunk, Citation, Content, ContentPart, Counts, Delta, Function, ReasoningDetail, template::Template,
+    Citation, Content, ContentPart, Counts, Function, ReasoningDetail,
+    chunk::{Call, Choice, Chunk, Delta},
+    rest::{self, Own, Repeated, Spelling},
+    template::Template,
 };
 use crate::{
-    event::{self, Annotation, At, Event, Finish, Json, PartStart, PartState, PartStop, PartType, Reason, Tool, Usage},
+    event::{
+        self, Annotation, At, Event, Finish, Json, Media, PartStart, PartState, PartStop, PartType, Reason, Tool, Usage,
+    },
     protocol::{Complaint, Decode, DecodeError},
 };
 
@@ -19,7 +24,8 @@ type Events = Vec<Event<'static>>;
 pub struct ChatDecode {
     choices: Vec<Answer>,
     /// What is the same on every chunk, as it was last told.
-    extras: Extras,
+    repeated: Repeated,
+    spelling: Spelling,
     /// What stood around the last token, when there was nothing else in its chunk.
     template: Template,
     done: bool,
@@ -29,6 +35,8 @@ pub struct ChatDecode {
 #[derive(Debug, Default)]
 struct Answer {
     index: u8,
+    /// If it is not the assistant's.
+    role: Option<String>,
     /// How many parts have begun.
     parts: u16,
     /// The part that a delta without an index goes on with.
@@ -43,12 +51,6 @@ struct OpenCall {
     index: Option<u64>,
     at: Option<At>,
     tool: Tool,
-}
-
-#[derive(Debug, Default)]
-struct Extras {
-    system_fingerprint: Option<String>,
-    service_tier: Option<String>,
 }
 
 impl Decode for ChatDecode {
@@ -72,7 +74,7 @@ impl Decode for ChatDecode {
         if name == "error" {
             return Err(DecodeError::Upstream(Complaint::read(data)));
         }
-        let chunk: Chunk<'_> = match serde_json::from_str(data) {
+        let mut chunk: Chunk<'_> = match serde_json::from_str(data) {
             Ok(chunk) => chunk,
             Err(_) if name != "message" => return Ok(()),
             Err(error) => return Err(malformed(&error)),
@@ -80,11 +82,18 @@ impl Decode for ChatDecode {
         let nothing_known = chunk.choices.is_none() && chunk.usage.is_none();
         let before = events.len();
         let content = content(&chunk);
-        self.extras.take(&chunk, events);
+        let choices = chunk.choices.take().unwrap_or_default();
+        let mut own = Own::default();
+        if !nothing_known {
+            own.chunk = self.repeated.take(chunk.rest, choices.is_empty(), events);
+        }
+        if choices.is_empty() && !own.is_empty() {
+            events.push(own.record(rest::LAST));
+        }
         let mut failed = false;
-        for choice in chunk.choices.into_iter().flatten() {
+        for choice in choices {
             failed |= choice.finish_reason.as_deref() == Some("error");
-            self.choice(choice, events);
+            self.choice(choice, mem::take(&mut own), events);
         }
         if let Some(complaint) = complaint(chunk.error, failed) {
             return Err(DecodeError::Upstream(complaint));
@@ -119,26 +128,50 @@ impl Decode for ChatDecode {
 }
 
 impl ChatDecode {
-    fn choice(&mut self, choice: Choice<'_>, events: &mut Events) {
+    /// `own`: what the chunk says beside its choices, if this is its first one.
+    fn choice<'a>(&mut self, mut choice: Choice<'a>, mut own: Own<'a>, events: &mut Events) {
         let index = choice.index.unwrap_or(0);
         let at = self.choices.iter().position(|answer| answer.index == index).unwrap_or_else(|| {
             self.choices.push(Answer { index, ..Answer::default() });
             self.choices.len() - 1
         });
         let answer = &mut self.choices[at];
-        answer.delta(choice.delta.unwrap_or_default(), choice.logprobs, events);
-        let Some(raw) = choice.finish_reason.filter(|raw| !raw.is_empty() && raw != "error") else { return };
-        if mem::replace(&mut answer.finished, true) {
+        let mut delta = choice.delta.take().unwrap_or_default();
+        answer.takes_role(delta.role.take(), events);
+        own.choice = mem::take(&mut choice.rest);
+        own.delta = mem::take(&mut delta.rest);
+        let before = events.len();
+        answer.delta(delta, &mut choice.logprobs, &mut self.spelling, &mut own, events);
+        own.logprobs = choice.logprobs;
+        let mut stop_sequence = None;
+        if let Some(stop) = choice.stop_reason {
+            match serde_json::from_str(stop.get()) {
+                Ok(text) => stop_sequence = Some(text),
+                Err(_) => own.choice.push(("stop_reason".into(), stop)), // a token's number
+            }
+        }
+        let finish = choice.finish_reason.filter(|raw| !raw.is_empty() && raw != "error");
+        if let Some(raw) = finish
+            && !mem::replace(&mut answer.finished, true)
+        {
+            answer.close(events);
+            let safety = choice.content_filter_results.take();
+            events.push(Event::Finish(index, Finish { reason: reason(&raw), raw: Some(raw), stop_sequence, safety }));
+        }
+        if own.is_empty() {
             return;
         }
-        answer.close(events);
-        let finish = Finish {
-            reason: reason(&raw),
-            raw: Some(raw),
-            stop_sequence: choice.stop_reason.and_then(|stop| stop.as_str().map(str::to_owned)),
-            safety: choice.content_filter_results,
+        // With the last of what has a chunk of its own: why a choice is over may well stand beside more of the same.
+        let has_chunk = |event: &Event<'_>| match event {
+            Event::Delta(at, _) => at.of != PartType::Reasoning || self.spelling != Spelling::Details,
+            Event::PartStart(at, _) => at.of == PartType::ToolCall,
+            Event::Annotation(..) | Event::State(..) | Event::Media(..) | Event::Finish(..) => true,
+            _ => false,
         };
-        events.push(Event::Finish(index, finish));
+        match events[before..].iter().rposition(has_chunk) {
+            Some(last) => events.insert(before + last, own.record(format!("{}{index}", rest::NEXT))),
+            None => events.push(own.record(format!("{}{index}", rest::ALONE))),
+        }
     }
 
     fn close(&mut self, events: &mut Events) {
@@ -149,12 +182,34 @@ impl ChatDecode {
 }
 
 impl Answer {
-    fn delta(&mut self, delta: Delta<'_>, mut logprobs: Option<Json>, events: &mut Events) {
+    fn takes_role(&mut self, role: Option<Cow<'_, str>>, events: &mut Events) {
+        let Some(role) = role.filter(|role| !role.is_empty()) else { return };
+        if role != self.role.as_deref().unwrap_or("assistant") {
+            events.push(rest::told(format!("{}{}", rest::ROLE, self.index), Json::of(&role).unwrap_or_default()));
+            self.role = Some(role.into_owned());
+        }
+    }
+
+    /// Leaves in `logprobs` those that belong to no text, and in `own` what only readers of this protocol understand.
+    fn delta<'a>(
+        &mut self,
+        delta: Delta<'a>,
+        logprobs: &mut Option<Json>,
+        spelling: &mut Spelling,
+        own: &mut Own<'a>,
+        events: &mut Events,
+    ) {
+        let said = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+        let now = match (said(&delta.reasoning_content), said(&delta.reasoning)) {
+            (true, true) => Some(Spelling::Both),
+            (true, false) => Some(Spelling::Content),
+            (false, true) => Some(Spelling::Short),
+            (false, false) => None,
+        };
         let flat = [delta.reasoning_content, delta.reasoning].into_iter().flatten().find(|text| !text.is_empty());
-        let told = flat.is_some();
-        self.say(PartType::Reasoning, flat.unwrap_or_default(), None, events);
+        self.think(now.unwrap_or_default(), flat.unwrap_or_default(), spelling, events);
         for raw in delta.reasoning_details.into_iter().flatten() {
-            self.reasoning_detail(raw, told, events);
+            self.reasoning_detail(raw, now.is_some(), spelling, own, events);
         }
         match delta.content {
             Some(Content::Text(text)) if !text.is_empty() => {
@@ -162,10 +217,12 @@ impl Answer {
             }
             Some(Content::Text(_)) | None => {}
             Some(Content::Parts(parts)) => {
-                parts.into_iter().for_each(|part| self.content_part(part, PartType::Text, events));
+                parts.into_iter().for_each(|part| self.content_part(part, PartType::Text, spelling, events));
             }
         }
-        self.say(PartType::Refusal, delta.refusal.unwrap_or_default(), logprobs, events);
+        if let Some(refusal) = delta.refusal.filter(|refusal| !refusal.is_empty()) {
+            self.say(PartType::Refusal, refusal, logprobs.take(), events);
+        }
         for raw in delta.annotations.into_iter().flatten() {
             let at = self.part(PartType::Text, events);
             events.push(Event::Annotation(at, annotation(raw)));
@@ -176,8 +233,31 @@ impl Answer {
         if let Some(function) = delta.function_call {
             let kind = Some("function_call".to_owned());
             let no_tools = u64::MAX; // an index that no tool call has
-            self.call(Call { index: Some(no_tools), id: None, r#type: kind, function: Some(function) }, events);
+            self.call(Call { index: Some(no_tools), kind, function: Some(function), ..Call::default() }, events);
         }
+        if let Some(audio) = delta.audio {
+            self.audio(audio, own, events);
+        }
+    }
+
+    /// A piece of sound is media to everybody; its words, its id and its time are this protocol's alone.
+    fn audio<'a>(&mut self, audio: &'a RawValue, own: &mut Own<'a>, events: &mut Events) {
+        let Some((base64, beside)) = rest::sound(audio) else {
+            own.delta.push(("audio".into(), audio));
+            return;
+        };
+        events.extend(beside.map(|json| rest::told(format!("{}{}", rest::ALONE, self.index), json)));
+        let at = self.part(PartType::Media, events);
+        // Streamed sound is raw samples: what has a head cannot be cut into pieces.
+        let media_type = Some("audio/pcm".to_owned());
+        events.push(Event::Media(at, Media { media_type, base64: Some(base64), ..Media::default() }));
+    }
+
+    fn think(&mut self, now: Spelling, text: String, spelling: &mut Spelling, events: &mut Events) {
+        if !text.is_empty() && mem::replace(spelling, now) != now {
+            events.push(now.record());
+        }
+        self.say(PartType::Reasoning, text, None, events);
     }
 
     fn say(&mut self, of: PartType, text: String, logprobs: Option<Json>, events: &mut Events) {
@@ -187,27 +267,42 @@ impl Answer {
         }
     }
 
-    fn content_part(&mut self, part: ContentPart, of: PartType, events: &mut Events) {
+    fn content_part(&mut self, part: ContentPart, of: PartType, spelling: &mut Spelling, events: &mut Events) {
         for thought in part.thinking.into_iter().flatten() {
-            self.content_part(thought, PartType::Reasoning, events);
+            self.content_part(thought, PartType::Reasoning, spelling, events);
         }
-        self.say(of, part.text.unwrap_or_default(), None, events);
+        let text = part.text.unwrap_or_default();
+        match of {
+            PartType::Reasoning => self.think(Spelling::default(), text, spelling, events),
+            of => self.say(of, text, None, events),
+        }
     }
 
     /// `told`: its text was in this chunk already, in a flat member.
-    fn reasoning_detail(&mut self, raw: Json, told: bool, events: &mut Events) {
-        let Ok(detail) = serde_json::from_str::<ReasoningDetail>(raw.get()) else { return };
+    fn reasoning_detail(
+        &mut self,
+        raw: Json,
+        told: bool,
+        spelling: &mut Spelling,
+        own: &mut Own<'_>,
+        events: &mut Events,
+    ) {
+        let detail = serde_json::from_str::<ReasoningDetail>(raw.get()).unwrap_or_default();
+        let text = detail.text.or(detail.summary).unwrap_or_default();
         if !told {
-            self.say(PartType::Reasoning, detail.text.or(detail.summary).unwrap_or_default(), None, events);
+            self.think(Spelling::Details, text, spelling, events);
         }
-        if detail.data.is_some() || detail.signature.is_some() {
-            let at = self.part(PartType::Reasoning, events);
-            let kind = detail.r#type.unwrap_or_default();
-            events.push(Event::State(at, PartState { origin: Cow::Borrowed("chat"), kind, value: raw }));
+        match detail.data.is_some() || detail.signature.is_some() {
+            true => {
+                let at = self.part(PartType::Reasoning, events);
+                let kind = detail.r#type.unwrap_or_default();
+                events.push(Event::State(at, PartState { origin: Cow::Borrowed("chat"), kind, value: raw }));
+            }
+            false => own.details.push(raw),
         }
     }
 
-    fn call(&mut self, piece: Call, events: &mut Events) {
+    fn call(&mut self, piece: Call<'_>, events: &mut Events) {
         let Function { name, arguments } = piece.function.unwrap_or_default();
         let known = match (piece.index, &piece.id) {
             (Some(index), _) => self.calls.iter().position(|call| call.index == Some(index)),
@@ -222,13 +317,20 @@ impl Answer {
         let tool = &mut call.tool;
         tool.call_id = tool.call_id.take().or(piece.id.filter(|id| !id.is_empty()));
         tool.name = tool.name.take().or(name.filter(|name| !name.is_empty()));
-        tool.kind = tool.kind.take().or(piece.r#type);
+        tool.kind = tool.kind.take().or(piece.kind);
         let text = arguments.unwrap_or_default();
         if (tool.call_id.is_some() && tool.name.is_some()) || !text.is_empty() {
             let at = self.begin_call(known, events);
             if !text.is_empty() {
                 events.push(Event::Delta(at, event::Delta { text: Cow::Owned(text), logprobs: None }));
             }
+        }
+        // Google's signature of a thought stands here, and must go back with the call.
+        if !piece.rest.is_empty() {
+            let at = self.begin_call(known, events);
+            let value = rest::object(&piece.rest);
+            let kind = "tool_call".to_owned();
+            events.push(Event::State(at, PartState { origin: Cow::Borrowed("chat"), kind, value }));
         }
     }
 
@@ -275,29 +377,6 @@ impl Answer {
         calls.extend(self.open.take());
         calls.sort_by_key(|at| at.part);
         events.extend(calls.into_iter().map(|at| Event::PartStop(at, PartStop::default())));
-    }
-}
-
-impl Extras {
-    /// What every chunk repeats is recorded when it is first told, and when it changes: for readers of the same protocol.
-    fn take(&mut self, chunk: &Chunk<'_>, events: &mut Events) {
-        for (name, known, told) in [
-            ("system_fingerprint", &mut self.system_fingerprint, chunk.system_fingerprint),
-            ("service_tier", &mut self.service_tier, chunk.service_tier),
-        ] {
-            let told: Option<&RawValue> = told;
-            if let Some(told) = told
-                && known.as_deref() != Some(told.get())
-            {
-                *known = Some(told.get().to_owned());
-                let json = Json::new(told.to_owned());
-                events.push(Event::Opaque(event::Opaque {
-                    protocol: Cow::Borrowed("chat"),
-                    name: name.to_owned(),
-                    json,
-                }));
-            }
-        }
     }
 }
 

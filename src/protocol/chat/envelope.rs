@@ -3,11 +3,7 @@
 
 use serde_json::Value;
 
-use crate::{
-    event::{Event, Json, Opaque},
-    id::StreamId,
-    record::{Kind, Record},
-};
+use crate::{event::Json, id::StreamId};
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -26,20 +22,15 @@ impl Envelope {
         Self { stream: stream.to_string(), model: model.to_owned(), created: created_at / 1000, extras: Vec::new() }
     }
 
-    /// Takes in what an upstream of this protocol repeats on each chunk; true if that changed something.
-    pub(super) fn take(&mut self, record: &Record<'_>) -> bool {
-        if record.head.kind != Kind::Opaque {
-            return false;
+    /// Takes in what an upstream of this protocol says on each chunk from here on; `null` is that it does not any more.
+    pub(super) fn take(&mut self, name: String, json: Json) {
+        let known = self.extras.iter().position(|(known, _)| *known == name);
+        match (known, json.get() == "null") {
+            (Some(at), true) => _ = self.extras.remove(at),
+            (Some(at), false) => self.extras[at].1 = json,
+            (None, true) => {}
+            (None, false) => self.extras.push((name, json)),
         }
-        let Ok(Event::Opaque(Opaque { protocol, name, json })) = record.event() else { return false };
-        if protocol != "chat" {
-            return false;
-        }
-        match self.extras.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, old)) => *old = json,
-            None => self.extras.push((name, json)),
-        }
-        true
     }
 
     /// The JSON of an object that begins with these members, up to where its own begin.

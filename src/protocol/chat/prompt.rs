@@ -3,7 +3,8 @@
 //! Read as OpenAI's own server reads it: what is not known here is no error, since the body goes on to an upstream of the same
 //! protocol as it came, and that may know it. What is read is what any other backend can be asked.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
+use serde_json::Number;
 
 use crate::{
     event::Json,
@@ -51,15 +52,19 @@ pub struct Asked {
 struct Body {
     model: Option<String>,
     messages: Option<Vec<Turn>>,
+    #[serde(default, deserialize_with = "count")]
     max_completion_tokens: Option<u64>,
+    #[serde(default, deserialize_with = "count")]
     max_tokens: Option<u64>,
     temperature: Option<f64>,
     top_p: Option<f64>,
     stop: Option<Stops>,
+    #[serde(default, deserialize_with = "whole")]
     seed: Option<i64>,
     tools: Option<Json>,
     tool_choice: Option<Json>,
     response_format: Option<Json>,
+    #[serde(default, deserialize_with = "count")]
     n: Option<u64>,
     parallel_tool_calls: Option<bool>,
     reasoning_effort: Option<String>,
@@ -142,6 +147,19 @@ pub fn parse(body: &[u8]) -> Result<Asked, BadRequest> {
     })
 }
 
+/// A number that counts. What is none (`-1` for no limit, as servers on a desk have it) is for an upstream of this protocol to
+/// understand, and says nothing to others.
+fn count<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u64>, D::Error> {
+    let number = Option::<Number>::deserialize(d)?;
+    Ok(number.and_then(|number| number.as_u64()))
+}
+
+/// As [`count`], below zero too.
+fn whole<'de, D: Deserializer<'de>>(d: D) -> Result<Option<i64>, D::Error> {
+    let number = Option::<Number>::deserialize(d)?;
+    Ok(number.and_then(|number| number.as_i64()))
+}
+
 impl From<Turn> for Message {
     fn from(turn: Turn) -> Self {
         let role = match turn.role {
@@ -183,6 +201,18 @@ mod tests {
     fn little_is_required() {
         let asked = parse(br#"{"messages":[{"role":"user","content":null}],"stream":null,"stop":null}"#).expect("good");
         assert!(!asked.stream && !asked.include_usage && asked.prompt.model.is_empty());
+    }
+
+    #[test]
+    fn a_number_of_some_servers_own_meaning_is_no_mistake() {
+        let asked = |numbers: &str| parse(format!(r#"{{"messages":[{{"role":"user"}}],{numbers}}}"#).as_bytes());
+        let params = |numbers: &str| asked(numbers).expect(numbers).prompt.params;
+        let all = params(r#""max_tokens":-1,"n":-1,"seed":18446744073709551615"#);
+        assert_eq!((all.max_tokens, all.n, all.seed), (None, None, None));
+        assert_eq!((params(r#""max_tokens":7"#).max_tokens, params(r#""seed":-7"#).seed), (Some(7), Some(-7)));
+        assert_eq!(params(r#""max_completion_tokens":null,"max_tokens":5"#).max_tokens, Some(5));
+        let error = asked(r#""max_tokens":"many""#).expect_err("no number");
+        assert_eq!(error.field.as_deref(), Some("max_tokens"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{Citation, Counts};
-use crate::event::{Annotation, Finish, Json, Reason, Tool, Usage};
+use crate::event::{Annotation, Finish, Json, Media, Reason, Tool, Usage};
 
 /// The three ways in which this protocol tells a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +100,21 @@ pub(super) fn citation(annotation: Annotation) -> Json {
     let (start, end) = span.unzip();
     let cited = json!({ "url": url, "title": title, "start_index": start, "end_index": end });
     Json::of(&json!({ "type": "url_citation", "url_citation": cited })).unwrap_or_default()
+}
+
+/// A piece of sound or an image, as a delta. (No server of this protocol sends anything else.)
+pub(super) fn media(media: &Media) -> Option<Json> {
+    let kind = media.media_type.as_deref().unwrap_or_default();
+    match (&media.base64, &media.url) {
+        (Some(data), _) if kind.starts_with("audio/") => Json::of(&json!({ "audio": { "data": data } })),
+        (Some(data), _) if kind.starts_with("image/") => image(&format!("data:{kind};base64,{data}")),
+        (None, Some(url)) if kind.is_empty() || kind.starts_with("image/") => image(url),
+        _ => None,
+    }
+}
+
+fn image(url: &str) -> Option<Json> {
+    Json::of(&json!({ "images": [{ "type": "image_url", "image_url": { "url": url } }] }))
 }
 
 /// The count of tokens.

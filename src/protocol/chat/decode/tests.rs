@@ -55,15 +55,23 @@ fn text_is_one_part_and_a_chunk_without_words_is_no_event() {
 
 #[test]
 fn reasoning_has_three_spellings_and_ends_where_text_begins() {
-    for thought in [
-        r#"{"reasoning_content":"hm"}"#,
-        r#"{"reasoning":"hm","content":""}"#,
-        r#"{"reasoning":"hm","reasoning_content":"hm"}"#,
-        r#"{"reasoning_details":[{"type":"reasoning.text","text":"hm"}]}"#,
-        r#"{"reasoning":"hm","reasoning_details":[{"type":"reasoning.summary","summary":"hm"}]}"#,
-        r#"{"content":[{"type":"thinking","thinking":[{"type":"text","text":"hm"}]}]}"#,
+    for (thought, spelling, beside) in [
+        (r#"{"reasoning_content":"hm"}"#, None, None),
+        (r#"{"reasoning":"hm","content":""}"#, Some("reasoning"), None),
+        (r#"{"reasoning":"hm","reasoning_content":"hm"}"#, Some("both"), None),
+        (r#"{"reasoning_details":[{"type":"t","text":"hm"}]}"#, Some("reasoning_details"), Some(":alone 0")),
+        (r#"{"reasoning":"hm","reasoning_details":[{"summary":"hm"}]}"#, Some("reasoning"), Some(":next 0")),
+        (r#"{"content":[{"type":"thinking","thinking":[{"type":"text","text":"hm"}]}]}"#, None, None),
     ] {
-        let (events, _) = decode(&[&delta(thought), &delta(r#"{"content":"So"}"#), STOP]);
+        let (mut events, _) = decode(&[&delta(thought), &delta(r#"{"content":"So"}"#), STOP]);
+        let spelled = spelling.map(|spelling| format!(":reasoning=\"{spelling}\""));
+        assert_eq!(events.iter().find(|event| event.starts_with(":reasoning")), spelled.as_ref(), "{thought}");
+        assert_eq!(
+            events.iter().filter(|event| event.contains("reasoning_details\":[")).count(),
+            beside.iter().count()
+        );
+        assert!(beside.is_none_or(|beside| events.iter().any(|event| event.starts_with(beside))), "{events:?}");
+        events.retain(|event| !event.starts_with(':'));
         assert_eq!(
             events,
             ["0.0 reasoning", "0.0 +hm", "0.0 stop", "0.1 text", "0.1 +So", "0.1 stop", "0 finish stop"],
@@ -76,7 +84,9 @@ fn reasoning_has_three_spellings_and_ends_where_text_begins() {
 fn what_must_go_back_on_the_next_turn_is_kept() {
     let sealed = r#"{"reasoning":"hm","reasoning_details":[{"type":"reasoning.encrypted","data":"x="}]}"#;
     let (events, _) = decode(&[&delta(sealed)]);
-    assert_eq!(events, ["0.0 reasoning", "0.0 +hm", "0.0 state reasoning.encrypted"]);
+    assert_eq!(events[1..], ["0.0 reasoning", "0.0 +hm", "0.0 state reasoning.encrypted"]);
+    let signed = r#"{"tool_calls":[{"index":3,"id":"a","function":{"name":"f"},"extra_content":{"s":"x"}}]}"#;
+    assert_eq!(decode(&[&delta(signed)]).0, ["0.0 call a f -", "0.0 state tool_call"]);
 }
 
 #[test]
@@ -241,4 +251,59 @@ fn citations_keep_their_place_and_their_raw_form() {
     let [_, Event::Annotation(_, known), Event::Annotation(_, unknown)] = &events[..] else { panic!("{events:?}") };
     assert_eq!((known.url.as_deref(), known.span), (Some("u"), Some((1, 4))));
     assert_eq!(unknown.raw.as_ref().map(Json::get), Some(r#"{"type":"new"}"#));
+}
+
+#[test]
+fn what_is_not_known_is_kept_and_padding_is_not() {
+    let only = |chunk: &str| decode(&[chunk]).0;
+    let chunk = |more: &str, choice: &str, delta: &str| {
+        format!(r#"{{"choices":[{{"index":0,"delta":{{{delta}}}{choice}}}],"model":"m","obfuscation":"x"{more}}}"#)
+    };
+    for (chunk, events) in [
+        (chunk("", "", r#""role":"assistant","obfuscation":"y""#), vec![]),
+        (chunk(r#","n":null"#, r#","m":null"#, r#""k":null"#), vec![]),
+        (chunk(r#","timings":{"n":1.10}"#, "", ""), vec![r#":alone 0={"chunk":{"timings":{"n":1.10}}}"#]),
+        (
+            chunk(r#","a":1"#, r#","b":2"#, r#""c":[3],"content":"x""#),
+            vec!["0.0 text", r#":next 0={"chunk":{"a":1},"choice":{"b":2},"delta":{"c":[3]}}"#, "0.0 +x"],
+        ),
+        (
+            chunk("", r#","finish_reason":"stop","stop_reason":7,"logprobs":{"content":[]}"#, ""),
+            vec![r#":next 0={"choice":{"stop_reason":7},"logprobs":{"content":[]}}"#, "0 finish stop"],
+        ),
+        (chunk("", "", r#""role":"tool""#), vec![r#":role 0="tool""#]),
+        (r#"{"choices":[],"timings":1}"#.to_owned(), vec![r#":last={"chunk":{"timings":1}}"#]),
+        (r#"{"type":"ping","x":1}"#.to_owned(), vec![]),
+    ] {
+        assert_eq!(only(&chunk), events, "{chunk}");
+    }
+}
+
+#[test]
+fn what_stands_on_each_chunk_is_told_when_that_is_seen_and_when_it_ends() {
+    let with = |more: &str| format!(r#"{{"choices":[{{"delta":{{"content":"x"}}}}]{more}}}"#);
+    let (x, y) = (with(r#","x":1,"provider":"P""#), with(r#","x":2,"provider":"P""#));
+    let (mut events, _) = decode(&[&x, &x, &x, &y, &y, &with(""), &with("")]);
+    events.retain(|event| !event.starts_with("0.0"));
+    let own = |n| format!(r#":next 0={{"chunk":{{"x":{n}}}}}"#);
+    let expected = [r#"provider="P""#, &own(1), "x=1", "x=null", &own(2), "x=2", "x=null"];
+    assert_eq!(events, expected);
+    // The chunk of the counts says nothing of what the others have.
+    let (mut events, _) = decode(&[&x, &x, r#"{"choices":[],"usage":{}}"#, &x]);
+    events.retain(|event| event.starts_with('x'));
+    assert_eq!(events, ["x=1"]);
+}
+
+#[test]
+fn sound_is_media_and_its_words_are_this_protocols_own() {
+    let mut events = Vec::new();
+    let both = delta(r#"{"audio":{"id":"a","data":"AAEC","transcript":"Hi"}}"#);
+    ChatDecode::default().frame("message", &both, &mut events).expect("a chunk");
+    let [Event::Opaque(beside), Event::PartStart(..), Event::Media(at, media)] = &events[..] else {
+        panic!("{events:?}")
+    };
+    assert_eq!((&*beside.name, beside.json.get()), (":alone 0", r#"{"delta":{"audio":{"id":"a","transcript":"Hi"}}}"#));
+    assert_eq!((at.of, media.base64.as_deref()), (PartType::Media, Some("AAEC")));
+    let gone = delta(r#"{"audio":{"expires_at":1}}"#);
+    assert_eq!(decode(&[&gone]).0, [r#":alone 0={"delta":{"audio":{"expires_at":1}}}"#]);
 }

@@ -5,7 +5,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     event::{
-        Annotation, At, Delta, End, Failure, Finish, Json, Opaque, PartStart, PartState, Reason, Status, Tool, Usage,
+        Annotation, At, Delta, End, Failure, Finish, Json, Media, Opaque, PartStart, PartState, Reason, Status, Tool,
+        Usage,
     },
     id::StreamId,
     protocol::chat::Completion,
@@ -223,6 +224,89 @@ fn what_only_this_protocol_has_is_given_back_to_the_letter() {
     "#);
 }
 
+fn opaque(name: &str, text: &str) -> Event<'static> {
+    Event::Opaque(Opaque { protocol: "chat".into(), name: name.to_owned(), json: json(text) })
+}
+
+#[test]
+fn what_is_understood_by_nobody_stands_where_it_stood() {
+    let events = [
+        opaque("provider", "\"P\""),
+        opaque(":role 0", "\"model\""),
+        opaque(":alone 0", r#"{"chunk":{"progress":1},"delta":{"audio":{"id":"a"}}}"#),
+        opaque(":reasoning", "\"both\""),
+        start(0, PartType::Reasoning),
+        delta(0, PartType::Reasoning, "hm"),
+        start(1, PartType::Text),
+        opaque(
+            ":next 0",
+            r#"{"chunk":{"timings":{"n":1.10}},"choice":{"ids":[7]},"delta":{"k":"v"},"logprobs":{"content":[]}}"#,
+        ),
+        delta(1, PartType::Text, "x"),
+        opaque("provider", "null"),
+        Event::Media(
+            at(2, PartType::Media),
+            Media { media_type: Some("audio/pcm".into()), base64: Some("AAEC".into()), ..Media::default() },
+        ),
+        Event::Media(
+            at(2, PartType::Media),
+            Media { media_type: Some("image/png".into()), base64: Some("AA==".into()), ..Media::default() },
+        ),
+        Event::Media(
+            at(2, PartType::Media),
+            Media { media_type: Some("text/x".into()), base64: Some("AA==".into()), ..Media::default() },
+        ),
+        call(3, "call_a", "f", Some("function")),
+        Event::State(
+            at(3, PartType::ToolCall),
+            PartState { origin: "chat".into(), kind: String::new(), value: json(r#"{"sig":"x="}"#) },
+        ),
+        opaque(":next 0", r#"{"choice":{"stop_reason":7}}"#),
+        finish(Reason::Stop),
+        opaque(":last", r#"{"chunk":{"timings":{"n":2}}}"#),
+        end(Status::Completed, None),
+    ];
+    insta::assert_snapshot!(short(&events, false), @r#"
+    data: {… "provider":"P","progress":1,"choices":[{"index":0,"delta":{"role":"model","content":null,"audio":{"id":"a"}},"logprobs":null,"finish_reason":null}]}
+    id: ID-3
+
+    data: {… "provider":"P","choices":[{"index":0,"delta":{"reasoning_content":"hm","reasoning":"hm"},"logprobs":null,"finish_reason":null}]}
+    id: ID-6
+
+    data: {… "provider":"P","timings":{"n":1.10},"choices":[{"index":0,"delta":{"content":"x","k":"v"},"logprobs":{"content":[]},"finish_reason":null,"ids":[7]}]}
+    id: ID-9
+
+    data: {… "choices":[{"index":0,"delta":{"audio":{"data":"AAEC"}},"logprobs":null,"finish_reason":null}]}
+    id: ID-11
+
+    data: {… "choices":[{"index":0,"delta":{"images":[{"image_url":{"url":"data:image/png;base64,AA=="},"type":"image_url"}]},"logprobs":null,"finish_reason":null}]}
+    id: ID-12
+
+    data: {… "choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"call_a","type":"function","function":{"name":"f","arguments":""}}]},"logprobs":null,"finish_reason":null}]}
+    id: ID-14
+
+    data: {… "choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"sig":"x="}]},"logprobs":null,"finish_reason":null}]}
+    id: ID-15
+
+    data: {… "choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop","stop_reason":7}]}
+    id: ID-17
+
+    data: {… "timings":{"n":2},"choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":null}]}
+
+    data: [DONE]
+    id: ID-19
+    "#);
+    insta::assert_snapshot!(short(&[events[17].clone(), counted(), end(Status::Completed, None)], true), @r#"
+    data: {… "timings":{"n":2},"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":2,"total_tokens":11,"completion_tokens_details":{"reasoning_tokens":1}}}
+
+    data: [DONE]
+    id: ID-3
+    "#);
+    insta::assert_snapshot!(completion(&events).expect("whole"), @r#"
+    {"id":"chatcmpl-0199c0ffee007000800000000000abcd","object":"chat.completion","created":1795344526,"model":"fast","provider":"P","progress":1,"timings":{"n":2},"choices":[{"index":0,"message":{"role":"model","content":"x","refusal":null,"reasoning_content":"hm","reasoning":"hm","tool_calls":[{"id":"call_a","type":"function","function":{"name":"f","arguments":""},"sig":"x="}],"audio":{"data":"AAEC","id":"a"},"images":[{"image_url":{"url":"data:image/png;base64,AA=="},"type":"image_url"}],"k":"v"},"logprobs":{"content":[],"refusal":null},"finish_reason":"stop","ids":[7],"stop_reason":7}]}
+    "#);
+}
+
 #[test]
 fn a_refusal_an_old_call_and_a_free_one() {
     let events = [
@@ -308,6 +392,13 @@ fn log_probabilities_of_another_protocol_are_not_told_in_its_form() {
     assert!(said(r#"{"content":[]}"#).contains(r#""logprobs":{"content":[]}"#));
 }
 
+#[test]
+fn counts_that_no_number_holds_do_no_harm() {
+    let usage = Usage { input_tokens: Some(u64::MAX), output_tokens: Some(2), ..Usage::default() };
+    let told = short(&[Event::Usage(usage), end(Status::Completed, None)], true);
+    assert!(told.contains(&format!("\"total_tokens\":{}", u64::MAX)), "{told}");
+}
+
 fn part_type() -> impl Strategy<Value = PartType> + Clone {
     prop::sample::select(vec![
         PartType::Text,
@@ -332,6 +423,23 @@ fn any_event() -> impl Strategy<Value = Event<'static>> {
         1 => place.clone().prop_map(|at| Event::Annotation(at, Annotation::default())),
         1 => (0..3_u8).prop_map(|choice| Event::Finish(choice, Finish::default())),
         1 => (0..9_u64).prop_map(|n| Event::Usage(Usage { output_tokens: Some(n), ..Usage::default() })),
+        2 => (place.clone(), "next|alone", 0..8_u8).prop_map(|(at, name, what)| {
+            let parts = [r#""chunk":{"x":1}"#, r#""choice":{"y":[2]}"#, r#""delta":{"z":{}}"#];
+            let parts: Vec<_> = parts.into_iter().enumerate().filter(|(n, _)| what >> n & 1 == 1).map(|(_, it)| it).collect();
+            let json = json(&format!("{{{}}}", parts.join(",")));
+            Event::Opaque(Opaque { protocol: "chat".into(), name: format!(":{name} {}", at.choice), json })
+        }),
+        1 => Just(Event::Opaque(Opaque { protocol: "chat".into(), name: ":last".into(), json: json(r#"{"chunk":{"l":1}}"#) })),
+        1 => prop::sample::select(vec!["reasoning", "both", "reasoning_details"]).prop_map(|word| {
+            Event::Opaque(Opaque { protocol: "chat".into(), name: ":reasoning".into(), json: json(&format!("\"{word}\"")) })
+        }),
+        1 => place.clone().prop_map(|at| {
+            Event::Opaque(Opaque { protocol: "chat".into(), name: format!(":role {}", at.choice), json: json("\"tool\"") })
+        }),
+        1 => place.clone().prop_map(|at| {
+            let value = json(r#"{"s":1}"#);
+            Event::State(at, PartState { origin: "chat".into(), kind: String::new(), value })
+        }),
         1 => "[a-z]{1,2}".prop_map(|word| {
             let json = json(&format!("\"{word}\""));
             Event::Opaque(Opaque { protocol: "chat".into(), name: "service_tier".to_owned(), json })
