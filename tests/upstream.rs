@@ -1,4 +1,4 @@
-//! The `openai` backend against upstreams that fail in every way an upstream can.
+//! The `openai` backend against upstreams that fail in every way an upstream can; of the kinds that share its driver, what is theirs.
 //!
 //! The upstream is a socket that writes the bytes it is given, so each test says to the byte what came. Nothing sleeps: where
 //! an order matters the two sides wait for each other.
@@ -12,7 +12,7 @@ use std::{pin::pin, time::Duration};
 use fake::{Fake, Step, ask, sse};
 use futures_util::{FutureExt, StreamExt};
 use lastword::{
-    backend::{Backend, BackendError, ErrorKind, http::Config, openai::OpenAi},
+    backend::{Backend, BackendError, ErrorKind, http::Config, openai::OpenAi, responses::Responses},
     client::Secret,
     event::{Event, Json},
     prompt::{Message, Prompt, Role},
@@ -378,6 +378,54 @@ async fn an_upstreams_models_are_listed() {
     let fake = Fake::new(vec![vec![Step::Write(status("401 Unauthorized", "", KEY).into())]]).await;
     let error = fake.backend().list_models().await.unwrap_err();
     assert_eq!((error.kind, &*error.message), (ErrorKind::Refused, "`fake` answered 401: ***"));
+}
+
+#[tokio::test]
+async fn a_server_of_responses_is_asked_at_its_own_path_in_its_own_words() {
+    let answer = "event: response.completed\ndata: {\"type\":\"response.completed\",\"response\":{}}\n\n";
+    let list = status("200 OK", "content-type: application/json\r\n", r#"{"data":[{"id":"a"}]}"#);
+    let own = r#"{"input":"é","temperature":0.10,"model":"alias","background":true,"strict":true,"future":[1]}"#;
+    let common = Prompt { messages: vec![Message::text(Role::User, "Hi")], ..Prompt::default() };
+    let prompt = Prompt { protocol: "responses".into(), body: serde_json::from_str(own).ok(), ..common.clone() };
+    let fake =
+        Fake::new(vec![vec![Step::Write(sse(answer))], vec![Step::Write(sse(answer))], vec![Step::Write(list.into())]])
+            .await;
+    let mut config = Config::new(&fake.url());
+    config.api_key = Some(Secret::new(KEY));
+    let backend = Responses::new("fake", config).unwrap();
+    for prompt in [&prompt, &common] {
+        let events: Vec<_> = backend.generate(prompt, "theirs").map(Result::unwrap).collect().await;
+        let Event::Attempt(attempt) = &events[0] else { panic!("{events:?}") };
+        assert_eq!((&*attempt.protocol, &*attempt.model), ("responses", "theirs"));
+        assert!(matches!(events.last(), Some(Event::Finish(..))), "{events:?}");
+    }
+    assert_eq!(backend.list_models().await.unwrap(), ["a"]);
+    let requests = fake.requests().await;
+    for request in &requests[..2] {
+        assert!(request.starts_with("POST /v1/responses HTTP/1.1\r\n"), "{request}");
+        assert!(request.contains(&format!("authorization: Bearer {KEY}\r\n")), "{request}");
+    }
+    let body = |n: usize| requests[n].split("\r\n\r\n").nth(1).unwrap();
+    assert_eq!(body(0), r#"{"input":"é","temperature":0.10,"model":"theirs","future":[1],"stream":true}"#);
+    let crossed =
+        r#"{"model":"theirs","input":[{"type":"message","role":"user","content":"Hi"}],"store":false,"stream":true}"#;
+    assert_eq!(body(1), crossed);
+    assert!(requests[2].starts_with("GET /v1/models HTTP/1.1\r\n"));
+}
+
+#[test]
+fn a_server_of_responses_says_what_it_has_no_words_for() {
+    let backend = Responses::new("fake", Config::new("http://127.0.0.1:1/v1")).unwrap();
+    let said = r#"{"stop":["x"],"seed":1,"n":1,"tools":[{"type":"new"}]}"#;
+    let mut prompt = Prompt { params: serde_json::from_str(said).unwrap(), ..Prompt::default() };
+    prompt.foreign = vec!["logit_bias".to_owned()];
+    assert_eq!(backend.check(&prompt, "m").unwrap(), ["logit_bias", "stop", "seed", "tools[0]"]);
+    prompt.params.n = Some(2);
+    assert_eq!(backend.check(&prompt, "m").unwrap_err().kind, ErrorKind::Unfit);
+    let own = Prompt { protocol: "responses".into(), body: serde_json::from_str("{}").ok(), ..prompt };
+    assert_eq!(backend.check(&own, "m").unwrap(), [""; 0]);
+    let reserved = Prompt { backend_options: serde_json::from_str(r#"{"background":true}"#).ok(), ..own };
+    assert_eq!(backend.check(&reserved, "m").unwrap_err().kind, ErrorKind::Unfit);
 }
 
 #[test]

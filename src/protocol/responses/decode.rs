@@ -49,8 +49,6 @@ pub struct ResponsesDecode {
     parts: u16,
     /// The members of the response object, as they were last told.
     response: Members,
-    /// A tool of the client's is called.
-    called: bool,
     done: bool,
 }
 
@@ -144,9 +142,6 @@ impl ResponsesDecode {
             _ => return Ok(()),
         };
         let told: Option<String> = read(told)?;
-        if repeats && told.as_ref().is_none_or(String::is_empty) {
-            return Ok(());
-        }
         if let Some(part) = self.part(place, events) {
             let (words, logprobs) = (told.unwrap_or_default(), some(frame.logprobs));
             if repeats { part.complete(words, logprobs, events) } else { part.say(words, logprobs, events) }
@@ -168,7 +163,6 @@ impl ResponsesDecode {
     /// The part that an event is about, begun if it has to be. Nothing if it is over.
     fn part(&mut self, place: Place<'_>, events: &mut Events) -> Option<&mut OpenPart> {
         let n = self.item(place)?;
-        self.called |= place.kind.is_call();
         self.items[n].part(place.of, place.index, &mut self.parts, events)
     }
 
@@ -216,7 +210,6 @@ impl ResponsesDecode {
         let item = &mut self.items[n];
         item.learn(None, call_id, name, raw);
         if kind.is_call() && item.is_named() {
-            self.called = true;
             item.part(PartType::ToolCall, None, &mut self.parts, events);
         }
         Ok(())
@@ -244,9 +237,6 @@ impl ResponsesDecode {
         let Some(n) = self.item(place) else { return Ok(()) };
         let item: Item<'_> = read(Some(raw))?.unwrap_or_default();
         self.items[n].learn(id.clone(), item.call_id, item.name, raw);
-        // From here on this item is meant, whatever it was found by.
-        let (id, index) = (self.items[n].id.clone(), self.items[n].index);
-        let place = Place { item_id: id.as_deref(), output_index: index, ..place };
         if kind.is_call() {
             let text = read(item.arguments.or(item.input))?.unwrap_or_default();
             if let Some(part) = self.part(place, events) {
@@ -299,7 +289,7 @@ impl ResponsesDecode {
             ("incomplete", Some("max_output_tokens")) => (Some(Reason::Length), "max_output_tokens"),
             ("incomplete", Some("content_filter")) => (Some(Reason::ContentFilter), "content_filter"),
             ("incomplete", why) => (None, why.unwrap_or(status)),
-            _ if self.called => (Some(Reason::ToolCalls), status),
+            _ if self.items.iter().any(|item| item.kind.is_call()) => (Some(Reason::ToolCalls), status),
             _ => (Some(Reason::Stop), status),
         };
         events.push(Event::Finish(0, Finish { reason, raw: Some(raw.to_owned()), ..Finish::default() }));

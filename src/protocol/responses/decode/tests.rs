@@ -319,6 +319,100 @@ fn an_index_that_is_always_0_does_not_mix_items_that_have_ids() {
 }
 
 #[test]
+fn an_index_that_is_always_0_does_not_hide_items_that_are_told_only_as_a_whole() {
+    let call = |id: Value| {
+        let item = json!({"id":id,"type":"function_call","call_id":"c","name":"x","arguments":"{}"});
+        ("response.output_item.done", json!({ "output_index": 0, "item": item }))
+    };
+    let text = json!({"type":"message","content":[{"type":"output_text","text":"a"}]});
+    let text = ("response.output_item.done", json!({ "output_index": 0, "item": text }));
+    let whole = |events: Vec<String>| events.into_iter().filter(|event| event.contains(" +")).collect::<Vec<_>>();
+    assert_eq!(whole(decode(&[call("f".into()), call("g".into()), completed()]).0), ["0 +{}", "1 +{}"]);
+    assert_eq!(whole(decode(&[call(Value::Null), text, completed()]).0), ["0 +{}", "1 +a"]);
+}
+
+#[test]
+fn an_id_that_was_not_told_before_is_another_item() {
+    let (events, _) = decode(&[
+        ("response.output_item.added", json!({"item":{"id":"m","type":"message"}})),
+        ("response.output_text.delta", json!({"item_id":"m","delta":"a"})),
+        ("response.output_text.delta", json!({"item_id":"n","delta":"b"})),
+        ("response.output_text.delta", json!({"item_id":"m","delta":"c"})),
+        completed(),
+    ]);
+    let words = ["0 m Text", "0 +a", "1 n Text", "1 +b", "0 +c", "0 stop completed", "1 stop completed", STOP];
+    assert_eq!(events, words);
+}
+
+#[test]
+fn an_item_may_be_named_at_its_end() {
+    let part = json!({"type":"output_text","text":"a"});
+    let (events, _) = decode(&[
+        ("response.output_item.added", json!({"item":{"type":"message"}})),
+        ("response.output_item.done", json!({"item":{"id":"m","type":"message","phase":null,"content":[part]}})),
+        completed(),
+    ]);
+    assert_eq!(events, ["0 m Text", "0 +a", "0 stop completed", STOP]);
+}
+
+#[test]
+fn a_call_of_which_nothing_but_its_beginning_is_told_is_a_call() {
+    let call = json!({"id":"f","type":"function_call","call_id":"c","name":"x"});
+    let (events, _) = decode(&[("response.output_item.added", json!({ "item": call })), completed()]);
+    assert_eq!(events, ["0 f function c x", "0 stop completed", "Some(ToolCalls) completed"]);
+}
+
+#[test]
+fn an_index_counts_only_where_both_sides_tell_it() {
+    let (events, _) = decode(&[
+        ("response.output_text.delta", json!({"delta":"a"})),
+        ("response.output_text.delta", json!({"content_index":0,"delta":"b"})),
+        ("response.output_text.delta", json!({"content_index":1,"delta":"c"})),
+        ("response.output_text.delta", json!({"delta":"d"})),
+        completed(),
+    ]);
+    // The first part's index is unknown, so nothing says that the third piece is of another one.
+    assert_eq!(events, ["0 - Text", "0 +a", "0 +b", "0 +c", "0 +d", "0 stop completed", STOP]);
+    let (events, _) = decode(&[
+        ("response.content_part.added", json!({"content_index":0,"part":{"type":"output_text"}})),
+        ("response.output_text.delta", json!({"delta":"a"})),
+        ("response.output_text.delta", json!({"content_index":1,"delta":"b"})),
+        completed(),
+    ]);
+    assert_eq!(events, ["0 - Text", "0 +a", "0 stop -", "1 - Text", "1 +b", "1 stop completed", STOP]);
+}
+
+#[test]
+fn what_is_whole_is_not_told_again_by_the_response_whatever_has_an_id() {
+    let item = json!({"type":"message","content":[{"type":"output_text","text":"a"}]});
+    let (events, _) = decode(&[
+        ("response.output_text.delta", json!({"delta":"a"})),
+        ("response.output_item.done", json!({ "item": item })),
+        ("response.completed", json!({"response":{"status":"completed","output":[item]}})),
+    ]);
+    assert_eq!(events, ["0 - Text", "0 +a", "0 stop completed", STOP]);
+}
+
+#[test]
+fn a_whole_that_is_not_what_its_pieces_were_breaks_nothing() {
+    let (events, end) = decode(&[
+        ("response.output_text.delta", json!({"delta":"a"})),
+        ("response.output_text.done", json!({"text":"ñb"})),
+        completed(),
+    ]);
+    assert_eq!(events, ["0 - Text", "0 +a", "0 stop completed", STOP]);
+    assert_eq!(end, Ok(()));
+}
+
+#[test]
+fn a_part_is_of_the_kind_of_its_item() {
+    let content = json!([{"type":"output_text","text":"a"},{"type":"reasoning_text","text":"b"}]);
+    let item = json!({"id":"m","type":"message","content":content});
+    let (events, _) = decode(&[("response.output_item.done", json!({ "item": item })), completed()]);
+    assert_eq!(events, ["0 m Text", "0 +a", "0 stop completed", STOP]);
+}
+
+#[test]
 fn what_is_not_known_is_kept_as_it_came() {
     let (events, end) = decode(&[
         ("response.output_item.added", json!({"output_index":0,"item":{"id":"w","type":"web_search_call","name":7}})),

@@ -45,6 +45,8 @@ fn what_is_known_is_read_and_what_is_not_is_kept() {
 fn little_is_required() {
     let asked = good(r#"{"input":"","stream":null,"metadata":null,"text":null,"reasoning":{"effort":null}}"#);
     assert!(!asked.stream && asked.store && asked.previous.is_none() && asked.prompt.metadata.is_none());
+    assert_eq!(good(r#"{"input":"","instructions":""}"#).prompt.system, None);
+    assert_eq!(good(r#"{"input":"","safety_identifier":"u"}"#).prompt.params.user.as_deref(), Some("u"));
     assert!(good(r#"{"previous_response_id":"resp_1"}"#).prompt.messages.is_empty());
     assert_eq!(good(r#"{"prompt":{"id":"pmpt_1"}}"#).prompt.foreign, ["prompt"]);
 }
@@ -187,6 +189,14 @@ fn the_choice_of_a_tool_is_put_into_common_words() {
 }
 
 #[test]
+fn a_choice_among_tools_that_are_not_common_is_none() {
+    let body = json!({"input":"x","tools":[{"type":"web_search"}],"tool_choice":"required"});
+    let Prompt { params, foreign, .. } = good(&body.to_string()).prompt;
+    assert_eq!((params.tools, params.tool_choice), (None, None));
+    assert_eq!(foreign, ["tools[0]"]);
+}
+
+#[test]
 fn each_mistake_names_its_field_and_its_remedy() {
     for (body, field, words) in [
         ("hello", None, "send {"),
@@ -311,7 +321,7 @@ fn a_conversation_of_another_protocol_goes_on_too() {
         protocol: "chat".into(),
         messages: vec![
             Message { content: Some(parts), ..Message::text(Role::User, "") },
-            Message { content: None, tool_calls: Json::of(&calls), ..Message::text(Role::Assistant, "") },
+            Message { tool_calls: Json::of(&calls), ..Message::text(Role::Assistant, "") },
             tool("a"),
             tool("b"),
         ],
