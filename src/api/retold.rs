@@ -217,6 +217,9 @@ mod tests {
         let stop = Event::PartStop(At::default(), PartStop::default());
         log.append(&[stop.clone(), END]).await;
         let (_, stopped) = log.told(&retold, 5, &stop).await;
-        assert!(stopped.starts_with("event: response.output_text.done\n"), "{stopped}");
+        assert!(
+            stopped.ends_with(&format!("\nid: {}-5\n\n", log.id)) && !stopped.contains("completed_at"),
+            "{stopped}"
+        );
     }
 }

@@ -296,6 +296,15 @@ async fn in_the_background_the_response_is_there_at_once_and_goes_on_alone() {
     let began = response_of(post(at, &asked(fails, json!({ "background": true }))).await).await;
     let failed = retrieved_when(at, &id_of(&began), |response| response["status"] == "failed").await;
     assert_eq!(failed["error"]["code"], "their_word");
+    let fails = json!({ "fault": { "kind": "error", "status": 429, "code": "their_word" } });
+    let streamed = post(at, &asked(fails, json!({ "background": true, "stream": true }))).await;
+    assert_eq!(streamed.status, 200);
+    let last = events_of(streamed).await.pop().expect("events");
+    assert_eq!((&last["type"], &last["response"]["error"]["code"]), (&json!("response.failed"), &json!("their_word")));
+}
+
+async fn events_of(response: Response) -> Vec<Value> {
+    events(&rest(response.body).await)
 }
 
 async fn response_of(got: Response) -> Value {

@@ -84,8 +84,8 @@ fn foreign() -> Vec<Event<'static>> {
         tool(3, None, "find", "custom"),
         say(3, ToolCall, "a b"),
         say(2, ToolCall, "{\"at\":1}"),
-        stop(2, ToolCall, None),
         stop(3, ToolCall, None),
+        stop(2, ToolCall, None),
         usage(),
         finish(Reason::ToolCalls),
         end(Status::Completed, Some(Reason::ToolCalls)),
@@ -424,6 +424,60 @@ fn every_required_member_is_there_from_the_first_frame_on() {
             }
             assert_eq!(response["id"], format!("resp_{STREAM}"));
         }
+    }
+}
+
+/// An id of another protocol is no name for an item: who sends it back would be refused.
+#[test]
+fn only_this_protocols_ids_are_told() {
+    for (protocol, id) in [("responses", "msg_1".to_owned()), ("messages", format!("msg_{STREAM}_0"))] {
+        let mut events = begin(protocol);
+        events.extend([start_id(0, PartType::Text, "msg_1"), end(Status::Completed, None)]);
+        assert_eq!(object(&records(&events))["output"][0]["id"], id, "{protocol}");
+    }
+}
+
+/// The items of an upstream are counted here: it may have told some that are not told again.
+#[test]
+fn what_is_handed_through_gets_the_place_and_the_number_it_has_here() {
+    let search = |name: &str, more: Value| {
+        let mut data = json!({ "type": name, "sequence_number": 70, "output_index": 7 });
+        data.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        opaque(name, data)
+    };
+    let item = json!({ "item": { "id": "ws_1", "type": "web_search_call" } });
+    let mut events = begin("responses");
+    events.extend([
+        search("response.output_item.added", item.clone()),
+        search("response.web_search_call.searching", json!({ "error": { "message": "slow" } })),
+        search("response.output_item.done", item),
+        search("response.of_nothing_known", json!({})),
+        end(Status::Completed, None),
+    ]);
+    let frames = frames(&read(&records(&events), 0, 0));
+    let places: Vec<_> = frames[2..6].iter().map(|(_, data)| data["output_index"].as_u64().expect("a place")).collect();
+    assert_eq!(places, [0, 0, 0, 7]);
+}
+
+#[test]
+fn a_piece_of_a_part_that_never_began_begins_it() {
+    let mut events = begin("chat");
+    events.extend([
+        usage(),
+        say(4, PartType::Text, "one"),
+        say(4, PartType::Text, " two"),
+        end(Status::Completed, None),
+    ]);
+    let log = records(&events);
+    assert_eq!(object(&log)["output"][0]["content"][0]["text"], "one two");
+    let whole = read(&log, 0, 0);
+    let blocks: Vec<_> = whole.split_inclusive("\n\n").collect();
+    for muted in 0..=blocks.len() {
+        let mut encoder = ResponsesEncode::new(envelope());
+        encoder.mute(muted as u64);
+        let seen = log.iter().take_while(|bytes| encoder.skip_seen(&Record::parse(bytes).expect("a record"))).count();
+        log[seen..].iter().for_each(|bytes| encoder.skip(&Record::parse(bytes).expect("a record")));
+        assert_eq!(encoder.sequence(), blocks.len() as u64, "{muted} muted");
     }
 }
 
