@@ -99,6 +99,7 @@ impl Disk {
         state.used = table.used;
         let mut changes = table.changes();
         changes.state = state;
+        changes.cut_blocks();
         let log = Log::new(&logs, state.generation, state.seq, durability == Durability::Lazy).map_err(failed)?;
         base.put(&changes)?;
         table.stored(&changes);

@@ -11,7 +11,10 @@ use std::{
 use bytes::Bytes;
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 
-use super::code::{self, Row};
+use super::{
+    code::{self, Row},
+    entry,
+};
 use crate::{
     id::{Cursor, StreamId},
     store::{Chunk, ClaimKey, Page, StoreError},
@@ -86,6 +89,15 @@ pub(super) struct Changed {
     /// Where it is not in here yet.
     pub prompt: Option<Bytes>,
     pub blocks: Vec<Chunk>,
+}
+
+impl Changes {
+    /// Makes blocks of the chunks as they came.
+    pub(super) fn cut_blocks(&mut self) {
+        for stream in &mut self.streams {
+            stream.blocks = entry::blocks(&stream.blocks);
+        }
+    }
 }
 
 type Broken<T> = Result<T, redb::Error>;

@@ -116,29 +116,6 @@ impl Entry {
         });
     }
 
-    /// What is here of it, as pieces that are as large as blocks may be.
-    pub(super) fn blocks(&self) -> Vec<Chunk> {
-        let (mut blocks, mut parts, mut size) = (Vec::new(), Vec::new(), 0_usize);
-        for chunk in &self.chunks {
-            let mut after = chunk.first.before();
-            if parts.last().is_some_and(|last: &Chunk| last.last().plus(1) != chunk.first) {
-                blocks.extend(Chunk::join(&std::mem::take(&mut parts)));
-                size = 0;
-            }
-            while let Some(part) = chunk.slice(after, BLOCK.saturating_sub(size).max(1)) {
-                if size > 0 && size + part.size() > BLOCK {
-                    blocks.extend(Chunk::join(&std::mem::take(&mut parts)));
-                    size = 0;
-                    continue;
-                }
-                (after, size) = (part.last(), size + part.size());
-                parts.push(part);
-            }
-        }
-        blocks.extend(Chunk::join(&parts));
-        blocks
-    }
-
     /// Lets go of what is in the base, but for a last block that is not full.
     pub(super) fn seal(&mut self, blocks: &[Chunk]) {
         let Some(last) = blocks.last() else { return };
@@ -152,4 +129,27 @@ impl Entry {
         // Copied, so that what is let go of is not held by what is left.
         self.chunks = kept.filter_map(|chunk| Chunk::join(&[chunk])).collect();
     }
+}
+
+/// Chunks as pieces that are as large as blocks may be, and adjoin within.
+pub(super) fn blocks(chunks: &[Chunk]) -> Vec<Chunk> {
+    let (mut blocks, mut parts, mut size) = (Vec::new(), Vec::new(), 0_usize);
+    for chunk in chunks {
+        let mut after = chunk.first.before();
+        if parts.last().is_some_and(|last: &Chunk| last.last().plus(1) != chunk.first) {
+            blocks.extend(Chunk::join(&std::mem::take(&mut parts)));
+            size = 0;
+        }
+        while let Some(part) = chunk.slice(after, BLOCK.saturating_sub(size).max(1)) {
+            if size > 0 && size + part.size() > BLOCK {
+                blocks.extend(Chunk::join(&std::mem::take(&mut parts)));
+                size = 0;
+                continue;
+            }
+            (after, size) = (part.last(), size + part.size());
+            parts.push(part);
+        }
+    }
+    blocks.extend(Chunk::join(&parts));
+    blocks
 }

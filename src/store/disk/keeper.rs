@@ -104,7 +104,7 @@ fn keep(shared: &Shared, stop: &AtomicBool) {
 
 /// Puts all that has changed into the base, and begins a new file of the log.
 pub(super) fn checkpoint(shared: &Shared, clean: bool) -> Result<(), StoreError> {
-    let (changes, rotated) = {
+    let (mut changes, rotated) = {
         let mut inner = shared.inner();
         let left = inner.log.file();
         let rotated = inner.log.rotate().and(left).map(|left| {
@@ -118,6 +118,7 @@ pub(super) fn checkpoint(shared: &Shared, clean: bool) -> Result<(), StoreError>
         changes.state.clean = clean.into();
         (changes, rotated)
     };
+    changes.cut_blocks();
     if let Err(error) = shared.base.put(&changes) {
         shared.inner().table.not_stored(&changes);
         shared.base.reopen()?;

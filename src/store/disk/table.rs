@@ -273,12 +273,12 @@ impl Table {
         !(self.dirty.is_empty() && self.gone.is_empty() && self.claims.is_empty())
     }
 
-    /// All that has changed since the last checkpoint.
+    /// All that has changed since the last checkpoint, the blocks not yet cut: that is better done without the lock.
     pub(super) fn changes(&mut self) -> Changes {
         let streams = self.dirty.drain().filter_map(|id| {
             let entry = self.logs.get(&id)?;
-            let blocks = entry.blocks();
-            Some(Changed { id, row: entry.row.clone(), prompt: entry.prompt.clone(), blocks })
+            let (row, prompt, blocks) = (entry.row.clone(), entry.prompt.clone(), entry.chunks.clone());
+            Some(Changed { id, row, prompt, blocks })
         });
         Changes {
             streams: streams.collect(),
