@@ -2,6 +2,7 @@
 //!
 //! Each engine runs in a process of its own and gets the same streams of the same upstream, in turn; what a process used is read from
 //! `/proc`. The ratio to memory in the same round is what counts: the machine's mood is in both.
+//! Then what a folder of finished answers costs: its size, the memory, opening it, reading anywhere in it.
 //! `cargo bench --bench store`
 #![expect(clippy::print_stdout, reason = "it prints a table")]
 
@@ -18,13 +19,19 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read},
     net::SocketAddr,
+    os::unix::fs::MetadataExt,
+    path::Path,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use client::{Client, EVENTS};
 use figures::Sample;
+use lastword::{
+    id::{Cursor, NodeId, StreamId},
+    store::{Durability, Last, NewStream, Store, disk::Disk},
+};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use upstream::{ask_native, now};
@@ -66,6 +73,93 @@ fn main() {
             ratio.median()
         );
     }
+    drop(engines);
+    kept(&runtime, if measure { ANSWERS } else { 100 });
+}
+
+/// So many finished answers of so many tokens.
+const ANSWERS: usize = 100_000;
+const LONG: usize = 500;
+
+/// The size of their JSON is that of the payloads, without what a record adds to them.
+fn kept(runtime: &Runtime, answers: usize) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let open = || Disk::open(folder.path(), Durability::Os, Duration::MAX, u64::MAX).expect("opens");
+    let store = open();
+    let words: Vec<_> = include_str!("../docs/ARCHITECTURE.md").split_whitespace().collect();
+    let (mut ids, mut json) = (Vec::new(), 0);
+    runtime.block_on(async {
+        for n in 0..answers {
+            let id = StreamId::new();
+            let (about, prompt) =
+                (r#"{"model":"m","backend":"b","protocol":"native"}"#.into(), r#"{"model":"m"}"#.into());
+            let new = NewStream { id, owner: String::new(), created_at: 0, about, prompt, claims: vec![] };
+            store.create(new).await.expect("created");
+            let lease = store.lease(id, NodeId::new()).await.expect("leased");
+            let token = |at: usize| {
+                let word =
+                    words[(n.wrapping_mul(7919) ^ at.wrapping_mul(104_729)) % words.len()].replace(['"', '\\'], "'");
+                format!("{{\"text\":\" {word}\"}}")
+            };
+            let tokens: Vec<_> = (0..LONG).map(token).collect();
+            json += tokens.iter().map(String::len).sum::<usize>();
+            let head = |at: usize| [&[0x13, 0, 0, 0, 0], &(at as u32 * 33).to_le_bytes()[..]].concat();
+            let batch =
+                tokens.iter().enumerate().map(|(at, token)| [head(at), token.as_bytes().to_vec()].concat()).collect();
+            let last = Last { summary: "{\"text\":500}".into(), release: false };
+            store.append(id, lease.next, lease.epoch, batch, Some(last)).await.expect("appended");
+            ids.push(id);
+        }
+    });
+    drop(store);
+    let size: u64 = size(folder.path());
+    let began = Instant::now();
+    let store = open();
+    let opened = began.elapsed();
+    let mut reads: Vec<f64> = Vec::new();
+    runtime.block_on(async {
+        for n in 0..2000.min(answers) {
+            let (id, after) = (ids[n.wrapping_mul(7919) % ids.len()], Cursor((n * 13 % LONG) as u64));
+            let began = Instant::now();
+            let page = store.read(id, after, 16 * 1024, None).await.expect("readable");
+            reads.push(began.elapsed().as_secs_f64() * 1e3);
+            assert_eq!(page.records().next().map(|(cursor, _)| cursor), Some(after.plus(1)));
+        }
+    });
+    let reads = Sample::new(reads);
+    println!(
+        "\n{answers} answers of {LONG} tokens: {:.2} × their JSON on disk, opened in {:.1} ms, {} MB resident; a read p50 {:.2} ms, p99 {:.2} ms",
+        size as f64 / json as f64,
+        opened.as_secs_f64() * 1e3,
+        resident() >> 20,
+        reads.at(0.5),
+        reads.at(0.99)
+    );
+    // Its room comes back when it is gone.
+    let began = Instant::now();
+    runtime.block_on(async {
+        for id in &ids {
+            store.remove(*id).await.expect("removed");
+        }
+    });
+    store.checkpoint().expect("checkpointed");
+    println!("all removed in {:.1} s", began.elapsed().as_secs_f64());
+    drop(store);
+    println!("{} MB were, {} MB are left on disk", size >> 20, self::size(folder.path()) >> 20);
+}
+
+/// What a folder takes up.
+fn size(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry"));
+    let of = |path: &Path| fs::metadata(path).map_or(0, |file| file.blocks() * 512);
+    entries.map(|entry| if entry.path().is_dir() { size(&entry.path()) } else { of(&entry.path()) }).sum()
+}
+
+/// Memory of this process that is its own.
+fn resident() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").expect("a process");
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap_or_default();
+    line.split_whitespace().next().and_then(|kb| kb.parse::<u64>().ok()).unwrap_or_default() * 1024
 }
 
 /// What one run of one engine came to.

@@ -245,3 +245,84 @@ async fn a_synced_record_is_in_the_log_before_it_is_answered() {
     let page = reopened.read(log.id, Cursor(0), super::ALL, None).await.expect("readable");
     assert_eq!((page.records().count(), page.closed), (51, true));
 }
+
+/// A power cut takes back any part of what was not synced: here the log's newest file loses its end, or pages of it anywhere.
+#[tokio::test]
+async fn after_a_power_cut_each_log_is_a_prefix_of_what_was_said_and_nothing_is_taken_for_what_was_lost() {
+    let seeds = std::env::var("LASTWORD_CUTS").map_or(60, |seeds| seeds.parse().expect("a number"));
+    for seed in 0..seeds {
+        let mut chance = fastrand::Rng::with_seed(seed);
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Arc::new(Disk::open(folder.path(), Durability::Os, HOUR, u64::MAX).expect("opens"));
+        let shared: Arc<dyn Store> = store.clone();
+        let mut logs = Vec::new();
+        for _ in 0..4 {
+            logs.push((Log::of(&shared, with_claims("ann", &[])).await, 0_u64, false));
+        }
+        let words = |of: usize, n: u64| format!("{of}.{n} {}", "x".repeat((n % 90) as usize));
+        let steps = chance.usize(20..200);
+        let checkpoint = chance.usize(0..steps);
+        let mut certain = vec![0_u64; logs.len()];
+        for step in 0..steps {
+            let of = chance.usize(0..logs.len());
+            let (log, said, ended) = &mut logs[of];
+            if !*ended {
+                let batch: Vec<_> = (1..=chance.u64(1..5)).map(|n| words(of, *said + n)).collect();
+                *ended = chance.u8(0..60) == 0;
+                let last = ended.then(|| Last { summary: "s".into(), release: false });
+                log.append(&batch, last).await;
+                *said += batch.len() as u64;
+            }
+            if step == checkpoint {
+                store.checkpoint().expect("checkpointed");
+                certain = logs.iter().map(|(_, said, _)| *said).collect();
+            }
+        }
+        let left = killed(folder.path());
+        let file = newest_log(left.path());
+        let mut bytes = fs::read(&file).expect("readable");
+        match chance.u8(0..3) {
+            0 => bytes.truncate(chance.usize(0..=bytes.len())),
+            1 => {
+                let from = chance.usize(0..bytes.len());
+                let to = bytes.len().min(from + chance.usize(1..4096));
+                bytes[from..to].fill(0);
+            }
+            _ => {
+                let at = chance.usize(0..bytes.len());
+                bytes[at] ^= 1 << chance.u8(0..8);
+            }
+        }
+        fs::write(&file, bytes).expect("written");
+        another_boot(left.path());
+        let reopened = open(left.path());
+        for (of, (log, said, _)) in logs.iter().enumerate() {
+            let meta = match reopened.meta(log.id).await {
+                Ok(meta) => meta,
+                Err(error) => {
+                    assert_eq!((error, certain[of]), (StoreError::Unknown(log.id), 0), "seed {seed}");
+                    continue;
+                }
+            };
+            let mut after = Cursor::START;
+            loop {
+                let page = reopened.read(log.id, after, 500, None).await.expect("readable");
+                for (cursor, record) in page.records() {
+                    assert_eq!(record, words(of, cursor.0).as_bytes(), "seed {seed}, stream {of}");
+                    assert_eq!(cursor, after.plus(1), "seed {seed}, stream {of}");
+                    after = cursor;
+                }
+                if page.last().is_none() {
+                    break;
+                }
+            }
+            assert_eq!(after, meta.last, "seed {seed}, stream {of}");
+            assert!((certain[of]..=*said).contains(&after.0), "seed {seed}, stream {of}: {after}");
+            if !meta.closed() {
+                let next = reopened.lease(log.id, NodeId::new()).await.expect("leased").next;
+                assert!(next.0 > said + 1, "seed {seed}: {next} would be taken for one of {said} that were shown");
+                assert_eq!(reopened.meta(log.id).await.expect("meta").hole, Some((after, next)), "seed {seed}");
+            }
+        }
+    }
+}
