@@ -106,9 +106,9 @@ macro_rules! hold_to_the_contract {
 }
 
 hold_to_the_contract!(memory, 256, |retain, max_bytes| Arc::new(Memory::new(retain, max_bytes)));
-hold_to_the_contract!(disk, 128, |retain, max_bytes| Arc::new(kept::Kept::new(retain, max_bytes, false)));
+hold_to_the_contract!(disk, 64, |retain, max_bytes| Arc::new(kept::Kept::new(retain, max_bytes, false)));
 // All of it where it stays in the end, not only in the log and in memory.
-hold_to_the_contract!(disk_checkpointed, 32, |retain, max_bytes| Arc::new(kept::Kept::new(retain, max_bytes, true)));
+hold_to_the_contract!(disk_checkpointed, 16, |retain, max_bytes| Arc::new(kept::Kept::new(retain, max_bytes, true)));
 
 // --- A log and its records
 
