@@ -12,6 +12,7 @@ mod chunk;
 mod client;
 #[path = "common/figures.rs"]
 mod figures;
+#[expect(dead_code, reason = "only the native protocol is asked here")]
 #[path = "common/upstream.rs"]
 mod upstream;
 
