@@ -221,5 +221,5 @@ fn what_a_reader_saw_is_there_after_a_kill_and_each_answer_ends_once() {
         seen_records += left.iter().map(|(.., seen)| seen.events.len()).sum::<usize>();
     }
     assert_eq!(ends, kills * STREAMS);
-    println!("{kills} kills, {ends} answers, {seen_records} events seen before a kill, none lost");
+    assert!(kills == 0 || seen_records > 0, "nobody saw anything: it was killed too early");
 }
