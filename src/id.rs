@@ -20,6 +20,18 @@ impl StreamId {
     pub fn new() -> Self {
         Self(Uuid::now_v7())
     }
+
+    /// The same in 16 bytes, which sort as ids do.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0.into_bytes()
+    }
+
+    /// The id whose [`to_bytes`](Self::to_bytes) these are.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(Uuid::from_bytes(bytes))
+    }
 }
 
 impl fmt::Display for StreamId {

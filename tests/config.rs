@@ -121,8 +121,7 @@ fn a_wrong_value_has_a_line_a_key_and_a_way_to_write_it() {
 #[test]
 fn a_kind_or_an_engine_that_is_not_there_is_told_the_ones_that_are() {
     for (text, message) in [
-        ("[store]\nengine = \"disk\"", ":2: engine `disk` is not in this build; valid here: memory"),
-        ("[store]\nengine = \"redis\"", ":2: engine `redis` is not in this build; valid here: memory"),
+        ("[store]\nengine = \"redis\"", ":2: engine `redis` is not in this build; valid here: memory, disk"),
         ("[store]\nengine = \"memroy\"", ":2: unknown engine `memroy` in [store]; did you mean `memory`?"),
         (
             "[backends.a]\nkind = \"gemini\"",

@@ -1,6 +1,11 @@
 //! The contract of a store, claim by claim, as the trait's own words have it. Each claim is a function that makes its stores with
 //! an [`Open`], so that another engine is one more line of `hold_to_the_contract!`.
 
+#[path = "store/kept.rs"]
+mod kept;
+#[path = "store/reopened.rs"]
+mod reopened;
+
 use std::{
     collections::BTreeSet,
     future::Future,
@@ -41,7 +46,7 @@ macro_rules! claims {
 
 /// The whole contract, for an engine and the way to open one.
 macro_rules! hold_to_the_contract {
-    ($engine:ident, $open:expr) => {
+    ($engine:ident, $cases:expr, $open:expr) => {
         mod $engine {
             use super::*;
 
@@ -89,7 +94,7 @@ macro_rules! hold_to_the_contract {
             }
 
             proptest! {
-                #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+                #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases($cases) })]
 
                 #[test]
                 fn it_does_as_its_model(steps in proptest::collection::vec(step(), 1..120)) {
@@ -101,7 +106,10 @@ macro_rules! hold_to_the_contract {
     };
 }
 
-hold_to_the_contract!(memory, |retain, max_bytes| Arc::new(Memory::new(retain, max_bytes)));
+hold_to_the_contract!(memory, 256, |retain, max_bytes| Arc::new(Memory::new(retain, max_bytes)));
+hold_to_the_contract!(disk, 64, |retain, max_bytes| Arc::new(kept::Kept::new(retain, max_bytes, false)));
+// All of it where it stays in the end, not only in the log and in memory.
+hold_to_the_contract!(disk_checkpointed, 16, |retain, max_bytes| Arc::new(kept::Kept::new(retain, max_bytes, true)));
 
 // --- A log and its records
 

@@ -20,7 +20,7 @@ impl Error {
 }
 
 /// What this design has a place for and this build does not have; said so rather than taken for a slip of the pen.
-const LATER: [&str; 6] = ["disk", "redis", "gemini", "ollama", "relay", "push"];
+const LATER: [&str; 5] = ["redis", "gemini", "ollama", "relay", "push"];
 
 /// Serde's message about the value at `path`, as a sentence.
 pub(super) fn explain(path: &[String], message: &str) -> String {

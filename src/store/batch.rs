@@ -36,6 +36,16 @@ impl Batch {
         self.bytes.len()
     }
 
+    /// Its records as they lie in memory, each behind its length.
+    pub(super) fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The batch whose [`bytes`](Self::bytes) these are.
+    pub(super) fn of(bytes: Bytes, len: u32) -> Self {
+        Self { bytes, len }
+    }
+
     /// The same records in their place.
     #[must_use]
     pub fn at(self, first: Cursor) -> Chunk {
@@ -128,6 +138,11 @@ impl Chunk {
     #[must_use]
     pub fn size(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// The same records without their place.
+    pub(super) fn batch(&self) -> Batch {
+        Batch { bytes: self.bytes.clone(), len: self.len }
     }
 
     /// The records with their cursors.

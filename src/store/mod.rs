@@ -4,6 +4,7 @@
 //! is shown, never the other way round.
 
 pub mod batch;
+pub mod disk;
 pub mod memory;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -25,6 +26,8 @@ pub struct Config {
     pub engine: Engine,
     /// The folder of an engine that writes files; relative to the config file.
     pub path: PathBuf,
+    /// How far a record of the disk engine must have come before it is shown.
+    pub durability: Durability,
     /// How long a finished answer is kept.
     #[serde(with = "crate::duration")]
     pub retain: Duration,
@@ -37,6 +40,7 @@ impl Default for Config {
         Self {
             engine: Engine::Memory,
             path: "data".into(),
+            durability: Durability::Os,
             retain: Duration::from_secs(60 * 60),
             max_bytes: ByteSize::gib(1),
         }
@@ -49,14 +53,33 @@ impl Default for Config {
 pub enum Engine {
     /// In this process: gone when it is.
     Memory,
+    /// In a folder.
+    Disk,
+}
+
+/// How far a record must have come before anybody is shown it: what takes it back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// In the operating system's hands: nothing takes it back but a power cut or a crash of the machine.
+    Os,
+    /// On the disk: nothing takes it back. Each record waits for the disk.
+    Disk,
+    /// In this process: any crash takes back what was shown in its last moments. Readers are told, and what is shown after it is
+    /// never taken for what was lost.
+    Lazy,
 }
 
 /// Opens the engine that the configuration names.
-#[must_use]
-pub fn open(config: &Config) -> Arc<dyn Store> {
-    match config.engine {
-        Engine::Memory => Arc::new(memory::Memory::new(config.retain, config.max_bytes.as_u64())),
-    }
+///
+/// # Errors
+/// When its folder cannot be used; says why and what to do.
+pub fn open(config: &Config) -> Result<Arc<dyn Store>, StoreError> {
+    let (retain, max_bytes) = (config.retain, config.max_bytes.as_u64());
+    Ok(match config.engine {
+        Engine::Memory => Arc::new(memory::Memory::new(retain, max_bytes)),
+        Engine::Disk => Arc::new(disk::Disk::open(&config.path, config.durability, retain, max_bytes)?),
+    })
 }
 
 /// What every engine does. All calls are cancel safe to the caller, but an append whose future is dropped may or may not have
@@ -125,7 +148,7 @@ pub trait Store: Send + Sync + 'static {
 pub const LEASE: Duration = Duration::from_secs(15);
 
 /// What a stream begins with.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct NewStream {
     /// Its id.
     pub id: StreamId,

@@ -1,0 +1,253 @@
+//! CPU time per delivered token, and time from upstream to reader, with the logs in memory and on disk.
+//!
+//! Each engine runs in a process of its own and gets the same streams of the same upstream, in turn; what a process used is read from
+//! `/proc`. The ratio to memory in the same round is what counts: the machine's mood is in both.
+//! Then what a folder of finished answers costs: its size, the memory, opening it, reading anywhere in it.
+//! `cargo bench --bench store`
+#![expect(clippy::print_stdout, reason = "it prints a table")]
+
+#[path = "common/chunk.rs"]
+mod chunk;
+#[path = "common/client.rs"]
+mod client;
+#[path = "common/figures.rs"]
+mod figures;
+#[expect(dead_code, reason = "only the native protocol is asked here")]
+#[path = "common/upstream.rs"]
+mod upstream;
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read},
+    net::SocketAddr,
+    os::unix::fs::MetadataExt,
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use client::{Client, EVENTS};
+use figures::Sample;
+use lastword::{
+    id::{Cursor, NodeId, StreamId},
+    store::{Durability, Last, NewStream, Store, disk::Disk},
+};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use upstream::{ask_native, now};
+
+/// As the budget has it: so many streams, a token every so often.
+const STREAMS: usize = 1000;
+const TOKENS: usize = 150;
+const EVERY: Duration = Duration::from_millis(33);
+
+const ENGINES: [(&str, &str); 4] = [("memory", "os"), ("disk", "os"), ("disk", "lazy"), ("disk", "disk")];
+
+fn main() {
+    let measure = std::env::args().any(|argument| argument == "--bench");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    let upstream = runtime.block_on(upstream::start());
+    let (streams, tokens, rounds) = if measure { (STREAMS, TOKENS, 6) } else { (2, 16, 1) };
+    let engines = ENGINES.map(|(engine, durability)| Process::lastword(upstream, engine, durability));
+    let mut rows = ENGINES.map(|_| Vec::new());
+    for round in 0..rounds {
+        for n in 0..engines.len() {
+            let n = (n + round) % engines.len();
+            rows[n].push(engines[n].cost(&runtime, streams, tokens));
+        }
+    }
+    println!(
+        "{streams} streams, a token every {} ms      µs CPU/token   × memory (95 %)         p50 ms   p99 ms",
+        EVERY.as_millis()
+    );
+    for (n, (engine, durability)) in ENGINES.iter().enumerate() {
+        let cpu = Sample::new(rows[n].iter().map(|row| row.cpu));
+        let ratio = Sample::new(rows[n].iter().zip(&rows[0]).map(|(row, memory)| row.cpu / memory.cpu));
+        let (low, high) = ratio.interval();
+        let [p50, p99] =
+            [|row: &Row| row.p50, |row: &Row| row.p99].map(|of| Sample::new(rows[n].iter().map(of)).median());
+        println!(
+            "  {:34} {:10.2}     {:.2} ({low:.2} to {high:.2})   {p50:10.2} {p99:8.2}",
+            format!("{engine}, {durability}"),
+            cpu.median(),
+            ratio.median()
+        );
+    }
+    drop(engines);
+    kept(&runtime, if measure { ANSWERS } else { 100 });
+}
+
+/// So many finished answers of so many tokens.
+const ANSWERS: usize = 100_000;
+const LONG: usize = 500;
+
+/// The size of their JSON is that of the payloads, without what a record adds to them.
+fn kept(runtime: &Runtime, answers: usize) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let open = || Disk::open(folder.path(), Durability::Os, Duration::MAX, u64::MAX).expect("opens");
+    let store = open();
+    let words: Vec<_> = include_str!("../docs/ARCHITECTURE.md").split_whitespace().collect();
+    let (mut ids, mut json) = (Vec::new(), 0);
+    runtime.block_on(async {
+        for n in 0..answers {
+            let id = StreamId::new();
+            let (about, prompt) =
+                (r#"{"model":"m","backend":"b","protocol":"native"}"#.into(), r#"{"model":"m"}"#.into());
+            let new = NewStream { id, owner: String::new(), created_at: 0, about, prompt, claims: vec![], keep: None };
+            store.create(new).await.expect("created");
+            let lease = store.lease(id, NodeId::new()).await.expect("leased");
+            let token = |at: usize| {
+                let word =
+                    words[(n.wrapping_mul(7919) ^ at.wrapping_mul(104_729)) % words.len()].replace(['"', '\\'], "'");
+                format!("{{\"text\":\" {word}\"}}")
+            };
+            let tokens: Vec<_> = (0..LONG).map(token).collect();
+            json += tokens.iter().map(String::len).sum::<usize>();
+            let head = |at: usize| [&[0x13, 0, 0, 0, 0], &(at as u32 * 33).to_le_bytes()[..]].concat();
+            let batch =
+                tokens.iter().enumerate().map(|(at, token)| [head(at), token.as_bytes().to_vec()].concat()).collect();
+            let last = Last { summary: "{\"text\":500}".into(), release: false };
+            store.append(id, lease.next, lease.epoch, batch, Some(last)).await.expect("appended");
+            ids.push(id);
+        }
+    });
+    drop(store);
+    let size: u64 = size(folder.path());
+    let began = Instant::now();
+    let store = open();
+    let opened = began.elapsed();
+    let mut reads: Vec<f64> = Vec::new();
+    runtime.block_on(async {
+        for n in 0..2000.min(answers) {
+            let (id, after) = (ids[n.wrapping_mul(7919) % ids.len()], Cursor((n * 13 % LONG) as u64));
+            let began = Instant::now();
+            let page = store.read(id, after, 16 * 1024, None).await.expect("readable");
+            reads.push(began.elapsed().as_secs_f64() * 1e3);
+            assert_eq!(page.records().next().map(|(cursor, _)| cursor), Some(after.plus(1)));
+        }
+    });
+    let reads = Sample::new(reads);
+    println!(
+        "\n{answers} answers of {LONG} tokens: {:.2} × their JSON on disk, opened in {:.1} ms, {} MB resident; a read p50 {:.2} ms, p99 {:.2} ms",
+        size as f64 / json as f64,
+        opened.as_secs_f64() * 1e3,
+        resident() >> 20,
+        reads.at(0.5),
+        reads.at(0.99)
+    );
+    // Its room comes back when it is gone.
+    let began = Instant::now();
+    runtime.block_on(async {
+        for id in &ids {
+            store.remove(*id).await.expect("removed");
+        }
+    });
+    store.checkpoint().expect("checkpointed");
+    println!("all removed in {:.1} s", began.elapsed().as_secs_f64());
+    drop(store);
+    println!("{} MB were, {} MB are left on disk", size >> 20, self::size(folder.path()) >> 20);
+}
+
+/// What a folder takes up.
+fn size(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry"));
+    let of = |path: &Path| fs::metadata(path).map_or(0, |file| file.blocks() * 512);
+    entries.map(|entry| if entry.path().is_dir() { size(&entry.path()) } else { of(&entry.path()) }).sum()
+}
+
+/// Memory of this process that is its own.
+fn resident() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").expect("a process");
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap_or_default();
+    line.split_whitespace().next().and_then(|kb| kb.parse::<u64>().ok()).unwrap_or_default() * 1024
+}
+
+/// What one run of one engine came to.
+struct Row {
+    cpu: f64,
+    p50: f64,
+    p99: f64,
+}
+
+/// A server of its own process.
+struct Process {
+    child: Child,
+    address: SocketAddr,
+    _folder: TempDir,
+}
+
+impl Process {
+    fn lastword(upstream: SocketAddr, engine: &str, durability: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lastword"));
+        command
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .env("LASTWORD_BACKENDS__UP__KIND", "openai")
+            .env("LASTWORD_BACKENDS__UP__BASE_URL", format!("http://{upstream}/v1"))
+            .env("LASTWORD_STORE__ENGINE", engine)
+            .env("LASTWORD_STORE__DURABILITY", durability)
+            .env("LASTWORD_LOG__FILTER", "lastword::server=info,warn")
+            .current_dir(folder.path());
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary");
+        let log = child.stderr.take().expect("a pipe");
+        let address = address(log, "listening on http://");
+        Self { child, address, _folder: folder }
+    }
+
+    fn cost(&self, runtime: &Runtime, streams: usize, tokens: usize) -> Row {
+        let body = ask_native(tokens, 1, EVERY);
+        let before = self.used();
+        let mut waits = runtime.block_on(run(self.address, &body, streams));
+        let cpu = (self.used() - before) as f64 / waits.len() as f64 / 1e3;
+        assert_eq!(waits.len(), streams * tokens, "every token was delivered");
+        waits.sort_unstable();
+        let at = |share: usize| waits[(waits.len() - 1) * share / 100] as f64 / 1e3;
+        Row { cpu, p50: at(50), p99: at(99) }
+    }
+
+    /// Nanoseconds on a CPU so far, of all its threads.
+    fn used(&self) -> u64 {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("it runs");
+        let of = |task: fs::DirEntry| {
+            let times = fs::read_to_string(task.path().join("schedstat")).ok()?;
+            times.split(' ').next()?.parse::<u64>().ok()
+        };
+        tasks.filter_map(|task| of(task.ok()?)).sum()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The address behind these words in the first line that has them. What follows is read and forgotten.
+fn address(from: impl Read + Send + 'static, words: &'static str) -> SocketAddr {
+    let mut lines = BufReader::new(from).lines().map_while(Result::ok);
+    let found = lines.by_ref().find_map(|line| line.split_once(words)?.1.trim().parse().ok());
+    std::thread::spawn(move || lines.for_each(drop));
+    found.expect("it says where it listens")
+}
+
+/// Reads so many streams at once; gives back how long each token was under way, in µs.
+async fn run(to: SocketAddr, body: &str, streams: usize) -> Vec<u64> {
+    let waits = Arc::new(Mutex::new(Vec::new()));
+    let reading = (0..streams).map(|_| {
+        let (waits, body) = (waits.clone(), body.to_owned());
+        tokio::spawn(async move {
+            let mut mine = Vec::new();
+            Client::connect(to)
+                .await
+                .ask("POST /v1/streams", EVENTS, &body, |sent| mine.push(now().saturating_sub(sent)))
+                .await;
+            waits.lock().expect("whole").extend(mine);
+        })
+    });
+    for reader in reading.collect::<Vec<_>>() {
+        reader.await.expect("it reads");
+    }
+    std::mem::take(&mut *waits.lock().expect("whole"))
+}

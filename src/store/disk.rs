@@ -1,0 +1,423 @@
+//! Logs in a folder: the engine whose answers outlive the process.
+//!
+//! An append is a frame of the write-ahead log (`disk/log.rs`), written before anybody is shown it, and a change of the table in
+//! memory (`disk/table.rs`). What has changed goes into the base (`disk/base.rs`) every few seconds, by the keeper
+//! (`disk/keeper.rs`); finished streams then leave the memory. One lock guards the log's end and the table, held for microseconds and
+//! never across an await. How far a record must have come before it is shown is the operator's choice: [`Durability`].
+
+mod base;
+mod code;
+mod entry;
+mod folder;
+mod keeper;
+mod log;
+mod shared;
+mod table;
+
+use std::{
+    collections::BTreeMap,
+    fs::DirBuilder,
+    io,
+    os::unix::fs::DirBuilderExt,
+    path::Path,
+    sync::{Arc, Mutex, OnceLock},
+    time::{Duration, SystemTime},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::{StreamExt, stream::BoxStream};
+use tokio::{
+    sync::{broadcast, watch},
+    time::Instant,
+};
+
+use self::{
+    base::Base,
+    code::{End, Op},
+    folder::unavailable,
+    keeper::Keeper,
+    log::Log,
+    shared::{Clock, Inner, Shared, Synced},
+    table::Found,
+};
+use super::{
+    Batch, ClaimKey, ClaimKind, Created, Durability, LEASE, Last, Lease, Meta, NewStream, Page, Signal, Store,
+    StoreError,
+};
+use crate::id::{Cursor, Epoch, NodeId, StreamId};
+
+/// How many streams one call of `expire` drops at most.
+const STEP: usize = 64;
+/// How far the numbering leaps after a loss: further than any answer is long.
+const LEAP: u64 = 1 << 20;
+
+/// See the module. Dropping it closes it in order.
+pub struct Disk {
+    shared: Arc<Shared>,
+    _keeper: Keeper,
+}
+
+impl Disk {
+    /// Opens the store in this folder, which is made if it is not there.
+    ///
+    /// Blocks, longest after a crash: what was written in the last seconds before it is read again.
+    ///
+    /// # Errors
+    /// When the folder cannot be used; says why and what to do.
+    pub fn open(folder: &Path, durability: Durability, retain: Duration, max_bytes: u64) -> Result<Self, StoreError> {
+        let failed = |error: io::Error| unavailable(folder, "cannot be used", &error);
+        let logs = folder.join("log");
+        DirBuilder::new().recursive(true).mode(0o700).create(&logs).map_err(failed)?;
+        let lock = folder::lock(folder)?;
+        let (base, mut state) = Base::open(folder)?;
+        let mut table = table::left_open(&base)?;
+        table.used = state.used;
+        let mut replayed = Ok(());
+        state.seq = log::replay(&logs, state.generation, state.seq, |seq, ops| {
+            for op in ops {
+                if replayed.is_ok() {
+                    replayed = table.apply(op, seq, &base);
+                }
+            }
+        })
+        .map_err(failed)?;
+        replayed?;
+        table.nobody_writes();
+        let boot = folder::boot();
+        let other_boot = boot == 0 || boot != state.boot;
+        if state.generation > 0 && state.clean == 0 && (state.lazy == 1 || state.loose == 1 && other_boot) {
+            // What was shown may be lost. Nothing that comes now may be taken for it.
+            state.seq += 1;
+            for (id, last) in table.open() {
+                table.apply(Op::Leap { id, next: last.plus(1 + LEAP) }, state.seq, &base)?;
+            }
+        }
+        (state.generation, state.boot, state.clean) = (state.generation + 1, boot, 0);
+        state.lazy = (durability == Durability::Lazy).into();
+        state.loose = (durability != Durability::Disk).into();
+        state.used = table.used;
+        let mut changes = table.changes();
+        changes.state = state;
+        changes.cut_blocks();
+        let log = Log::new(&logs, state.generation, state.seq, durability == Durability::Lazy).map_err(failed)?;
+        base.put(&changes)?;
+        table.stored(&changes);
+        log::prune(&logs, state.generation, state.seq).map_err(failed)?;
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let inner = Inner { table, log, state, broken: None, low: false, unsynced: Vec::new() };
+        let shared = Arc::new(Shared {
+            folder: folder.to_owned(),
+            durability,
+            retain,
+            max_bytes,
+            base,
+            inner: Mutex::new(inner),
+            synced: watch::Sender::new(Synced { good: state.seq, failed: 0 }),
+            syncer: OnceLock::new(),
+            signals: broadcast::channel(1024).0,
+            clock: Clock { unix: since, began: Instant::now() },
+            _lock: lock,
+        });
+        let keeper = Keeper::start(&shared).map_err(failed)?;
+        Ok(Self { shared, _keeper: keeper })
+    }
+
+    /// Puts all that has changed where it stays, now: else it is done every few seconds. Blocks.
+    ///
+    /// # Errors
+    /// When it could not be written. Nothing is lost: it is still in the log.
+    pub fn checkpoint(&self) -> Result<(), StoreError> {
+        keeper::checkpoint(&self.shared, false)
+    }
+
+    /// Looks into the base, on a thread that may block.
+    async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Base) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let shared = self.shared.clone();
+        let looked = tokio::task::spawn_blocking(move || look(&shared.base)).await;
+        looked.unwrap_or_else(|_| Err(StoreError::Unavailable("a read of the store was given up".to_owned())))
+    }
+
+    /// Waits until a frame has come as far as it must before it is shown.
+    async fn settled(&self, seq: u64) -> Result<(), StoreError> {
+        if self.shared.durability != Durability::Disk {
+            return Ok(());
+        }
+        let mut synced = self.shared.synced.subscribe();
+        if synced.borrow().good < seq
+            && let Some(syncer) = self.shared.syncer.get()
+        {
+            syncer.unpark();
+        }
+        let known = synced.wait_for(|synced| synced.good >= seq || synced.failed >= seq).await;
+        match known.is_ok_and(|synced| synced.good >= seq) {
+            true => Ok(()),
+            false => Err(unavailable(&self.shared.folder, "could not be synced", &io::ErrorKind::Other.into())),
+        }
+    }
+
+    /// What a writer of this epoch is told of a stream that is not in the table: it is closed, has expired, or never was.
+    async fn not_open(&self, id: StreamId, epoch: Option<Epoch>) -> StoreError {
+        match self.look(move |base| base.row(id)?.map_or_else(|| Err(absent(base, id)), Ok)).await {
+            Ok(row) if epoch.is_some_and(|epoch| epoch != row.epoch) => StoreError::Fenced,
+            Ok(_) => StoreError::Closed,
+            Err(error) => error,
+        }
+    }
+}
+
+#[async_trait]
+impl Store for Disk {
+    async fn create(&self, new: NewStream) -> Result<Created, StoreError> {
+        let (seq, created) = {
+            let mut inner = self.shared.inner();
+            let exclusive = new.claims.iter().filter(|claim| claim.key.kind == ClaimKind::Idempotency);
+            let mut held = None;
+            for claim in exclusive {
+                let (seq, holder) = inner.table.holder(&claim.key, &self.shared.base)?;
+                held = held.or(holder.map(|id| (seq, Created::Held(id))));
+            }
+            match held {
+                Some(held) => held,
+                // Only now: a repeated request must not cost anybody a log, least of all the one it asks for.
+                None => {
+                    let mut ops = self.shared.room(&mut inner, table::size_of_new(&new))?;
+                    ops.push(Op::Create(Box::new(new)));
+                    (self.shared.change(&mut inner, ops)?, Created::New)
+                }
+            }
+        };
+        self.settled(seq).await?;
+        Ok(created)
+    }
+
+    async fn append(
+        &self,
+        id: StreamId,
+        at: Cursor,
+        epoch: Epoch,
+        batch: Batch,
+        last: Option<Last>,
+    ) -> Result<(), StoreError> {
+        let seq = {
+            let mut inner = self.shared.inner();
+            let refused = match inner.table.find(id)? {
+                Found::Entry(entry) => Some(entry.refuses(at, epoch)),
+                Found::Base => None,
+            };
+            match refused {
+                Some(Some(refused)) => return Err(refused),
+                Some(None) => {
+                    let now = self.shared.clock.now();
+                    let end = last.map(|Last { summary, release }| End { summary, release, at: now });
+                    // A last batch is a few hundred bytes and must not fail for want of them.
+                    let mut ops = match end {
+                        Some(_) => Vec::with_capacity(1),
+                        None => self.shared.room(&mut inner, batch.size() as u64)?,
+                    };
+                    ops.push(Op::Append { id, at, batch, end });
+                    Some(self.shared.change(&mut inner, ops)?)
+                }
+                None => None,
+            }
+        };
+        match seq {
+            Some(seq) => self.settled(seq).await,
+            None => Err(self.not_open(id, Some(epoch)).await),
+        }
+    }
+
+    async fn read(&self, id: StreamId, after: Cursor, max: usize, wait: Option<Duration>) -> Result<Page, StoreError> {
+        if let Some(wait) = wait {
+            let head = match self.shared.inner().table.find(id)? {
+                Found::Entry(entry) => Some(entry.head.subscribe()),
+                Found::Base => None,
+            };
+            if let Some(mut head) = head {
+                let news = head.wait_for(|(last, closed)| *last > after || *closed);
+                let _ = tokio::time::timeout(wait, news).await;
+            }
+        }
+        let (here, known) = match self.shared.inner().table.find(id)? {
+            Found::Entry(entry) => {
+                let mut page = Page::default();
+                if after >= entry.sealed {
+                    let from = entry.chunks.partition_point(|chunk| chunk.last() <= after);
+                    page.fill(&entry.chunks[from..], after, max);
+                }
+                let (last, ended) = (entry.row.last, entry.row.summary.is_some());
+                page.closed = ended && page.last().unwrap_or(after) >= last;
+                (Some(page).filter(|_| after >= entry.sealed), Some((entry.seq, last, ended)))
+            }
+            Found::Base => (None, None),
+        };
+        if let Some((seq, ..)) = known {
+            self.settled(seq).await?;
+        }
+        if let Some(page) = here {
+            return Ok(page);
+        }
+        let page = self.look(move |base| base.page(id, after, max)?.map_or_else(|| Err(absent(base, id)), Ok)).await;
+        if self.shared.inner().table.is_gone(id) {
+            self.shared.inner().table.find(id)?;
+        }
+        let mut page = page?;
+        if let Some((_, last, ended)) = known {
+            page.closed = ended && page.last().unwrap_or(after) >= last;
+        }
+        Ok(page)
+    }
+
+    async fn meta(&self, id: StreamId) -> Result<Meta, StoreError> {
+        let here = match self.shared.inner().table.find(id)? {
+            Found::Entry(entry) => Some((entry.seq, entry.row.meta(id))),
+            Found::Base => None,
+        };
+        match here {
+            Some((seq, meta)) => self.settled(seq).await.map(|()| meta),
+            None => {
+                self.look(move |base| base.row(id)?.map_or_else(|| Err(absent(base, id)), |row| Ok(row.meta(id)))).await
+            }
+        }
+    }
+
+    async fn prompt(&self, id: StreamId) -> Result<Bytes, StoreError> {
+        let here = match self.shared.inner().table.find(id)? {
+            Found::Entry(entry) => entry.prompt.clone(),
+            Found::Base => None,
+        };
+        match here {
+            Some(prompt) => Ok(prompt),
+            None => self.look(move |base| base.prompt(id)?.map_or_else(|| Err(absent(base, id)), Ok)).await,
+        }
+    }
+
+    async fn list(&self, owner: &str, before: Option<StreamId>, n: usize) -> Result<Vec<Meta>, StoreError> {
+        // First what is here, then the base: what moves from here to there meanwhile is seen twice, not never.
+        let (mut found, seq) = {
+            let inner = self.shared.inner();
+            let (mut found, mut seq) = (BTreeMap::new(), 0);
+            for (id, entry) in inner.table.list(owner, before).take(n) {
+                seq = seq.max(entry.seq);
+                found.insert(id, entry.row.meta(id));
+            }
+            (found, seq)
+        };
+        self.settled(seq).await?;
+        let (owner, shared) = (owner.to_owned(), self.shared.clone());
+        let kept = self.look(move |base| {
+            let mut kept = Vec::new();
+            if n > 0 {
+                base.list(&owner, before, |id, row| {
+                    if !shared.inner().table.is_gone(id) {
+                        kept.push((id, row.meta(id)));
+                    }
+                    kept.len() < n
+                })?;
+            }
+            Ok(kept)
+        });
+        for (id, meta) in kept.await? {
+            found.entry(id).or_insert(meta);
+        }
+        Ok(found.into_values().rev().take(n).collect())
+    }
+
+    async fn holder(&self, claim: &ClaimKey) -> Result<Option<StreamId>, StoreError> {
+        let (seq, holder) = self.shared.inner().table.holder(claim, &self.shared.base)?;
+        self.settled(seq).await?;
+        Ok(holder)
+    }
+
+    async fn remove(&self, id: StreamId) -> Result<(), StoreError> {
+        if matches!(self.shared.inner().table.find(id)?, Found::Base) {
+            self.look(move |base| base.row(id)?.map_or_else(|| Err(absent(base, id)), |_| Ok(()))).await?;
+        }
+        let seq = self.shared.change(&mut self.shared.inner(), vec![Op::Drop { id, expired: false }])?;
+        self.settled(seq).await
+    }
+
+    async fn expire(&self) -> Result<usize, StoreError> {
+        let retain = u64::try_from(self.shared.retain.as_millis()).unwrap_or(u64::MAX);
+        let over = self.shared.clock.now().saturating_sub(retain);
+        let mut inner = self.shared.inner();
+        let mut left = if retain <= self.shared.clock.now() { STEP } else { 0 };
+        let old = inner.table.oldest(&self.shared.base, |at, _| {
+            let wanted = at <= over && left > 0;
+            left -= usize::from(wanted);
+            wanted
+        })?;
+        let over = inner.table.over(self.shared.clock.now(), STEP);
+        let over = over.into_iter().filter(|id| !old.contains(id)).map(|id| Op::Drop { id, expired: false });
+        let ops: Vec<_> = over.chain(old.iter().map(|id| Op::Drop { id: *id, expired: true })).collect();
+        let n = ops.len();
+        if n > 0 {
+            self.shared.change(&mut inner, ops)?;
+        }
+        Ok(n)
+    }
+
+    async fn lease(&self, id: StreamId, node: NodeId) -> Result<Lease, StoreError> {
+        let leased = {
+            let mut inner = self.shared.inner();
+            inner.table.find(id)?;
+            inner.table.heard(node);
+            inner.table.entry_mut(id).map(|entry| entry.lease(node))
+        };
+        match leased {
+            Some(leased) => leased,
+            None => Err(self.not_open(id, None).await),
+        }
+    }
+
+    async fn renew(&self, node: NodeId) -> Result<(), StoreError> {
+        self.shared.inner().table.heard(node);
+        Ok(())
+    }
+
+    async fn orphans(&self) -> Result<Vec<StreamId>, StoreError> {
+        Ok(self.shared.inner().table.orphans(LEASE))
+    }
+
+    async fn signal(&self, id: StreamId, signal: Signal) -> Result<(), StoreError> {
+        let _ = self.shared.signals.send((id, signal)); // nobody listening is nobody writing
+        Ok(())
+    }
+
+    fn signals(&self) -> BoxStream<'static, (StreamId, Signal)> {
+        let heard = self.shared.signals.subscribe();
+        futures_util::stream::unfold(heard, |mut heard| async move {
+            loop {
+                match heard.recv().await {
+                    Ok(signal) => return Some((signal, heard)),
+                    Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(broadcast::error::RecvError::Closed) => return None,
+                }
+            }
+        })
+        .boxed()
+    }
+
+    async fn ready(&self) -> Result<(), StoreError> {
+        match &self.shared.inner().broken {
+            Some(why) => Err(StoreError::Unavailable(why.clone())),
+            None => Ok(()),
+        }
+    }
+
+    fn bytes(&self) -> u64 {
+        self.shared.inner().table.used
+    }
+}
+
+/// Says of a stream that is nowhere whether it ever was.
+fn absent(base: &Base, id: StreamId) -> StoreError {
+    match base.remembers(id) {
+        Ok(true) => StoreError::Expired(id),
+        Ok(false) => StoreError::Unknown(id),
+        Err(error) => error,
+    }
+}

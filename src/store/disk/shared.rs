@@ -1,0 +1,135 @@
+//! What the store's callers and its keeper share: the log's end and the table behind one lock, and the one way to change both.
+
+use std::{
+    fs::File,
+    io,
+    path::PathBuf,
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    thread::Thread,
+    time::Duration,
+};
+
+use bytesize::ByteSize;
+use tokio::{
+    sync::{broadcast, watch},
+    time::Instant,
+};
+
+use super::{
+    base::{Base, State},
+    code::Op,
+    folder::unavailable,
+    log::Log,
+    table::Table,
+};
+use crate::{
+    id::StreamId,
+    store::{Durability, Signal, StoreError},
+};
+
+/// What the callers and the keeper share.
+pub(super) struct Shared {
+    pub(super) folder: PathBuf,
+    pub(super) durability: Durability,
+    pub(super) retain: Duration,
+    pub(super) max_bytes: u64,
+    pub(super) base: Base,
+    pub(super) inner: Mutex<Inner>,
+    pub(super) synced: watch::Sender<Synced>,
+    /// Who syncs, to be woken when somebody waits for it.
+    pub(super) syncer: OnceLock<Thread>,
+    pub(super) signals: broadcast::Sender<(StreamId, Signal)>,
+    pub(super) clock: Clock,
+    pub(super) _lock: File,
+}
+
+pub(super) struct Inner {
+    pub(super) table: Table,
+    pub(super) log: Log,
+    pub(super) state: State,
+    /// Why nothing can be written now.
+    pub(super) broken: Option<String>,
+    /// The reserve was used up: only what ends or frees something is taken.
+    pub(super) low: bool,
+    /// Files of the log that have been left for a newer one, and not been synced.
+    pub(super) unsynced: Vec<File>,
+}
+
+/// Up to which frame the log has come through a power cut, and up to which it is not known whether it would.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Synced {
+    pub(super) good: u64,
+    pub(super) failed: u64,
+}
+
+/// Unix time that never goes back while the process runs.
+pub(super) struct Clock {
+    pub(super) unix: Duration,
+    pub(super) began: Instant,
+}
+
+impl Clock {
+    pub(super) fn now(&self) -> u64 {
+        u64::try_from((self.unix + self.began.elapsed()).as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Shared {
+    pub(super) fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner) // whole between any two frames
+    }
+
+    /// Writes operations as one frame, and does them. Gives back the frame's number.
+    pub(super) fn change(&self, inner: &mut Inner, ops: Vec<Op>) -> Result<u64, StoreError> {
+        let frees = |op: &Op| matches!(op, Op::Append { end: Some(_), .. } | Op::Drop { .. });
+        match &inner.broken {
+            Some(why) if !inner.low || !ops.iter().all(frees) => return Err(StoreError::Unavailable(why.clone())),
+            _ => {}
+        }
+        let written = inner.log.write(|out| ops.iter().for_each(|op| op.write(out)));
+        let seq = written.map_err(|error| self.broke(inner, &error))?;
+        for op in ops {
+            let id = match &op {
+                Op::Append { id, .. } => Some(*id),
+                _ => None,
+            };
+            inner.table.apply(op, seq, &self.base)?;
+            if let Some(entry) = id.and_then(|id| inner.table.entry_mut(id)) {
+                entry.wake();
+            }
+        }
+        Ok(seq)
+    }
+
+    /// From now on nothing is taken, until the keeper has seen to it.
+    pub(super) fn broke(&self, inner: &mut Inner, error: &io::Error) -> StoreError {
+        let why = unavailable(&self.folder, "cannot be written", error);
+        tracing::error!(error = %why, "the store refuses to write until this is mended");
+        inner.broken = Some(why.to_string());
+        inner.low = false;
+        why
+    }
+
+    /// What must be dropped so that there is room for `more`.
+    pub(super) fn room(&self, inner: &mut Inner, more: u64) -> Result<Vec<Op>, StoreError> {
+        let used = inner.table.used;
+        let over = (used + more).saturating_sub(self.max_bytes);
+        if over == 0 {
+            return Ok(Vec::new());
+        }
+        let full = StoreError::Full { used: ByteSize(used), max: ByteSize(self.max_bytes) };
+        if more > self.max_bytes {
+            return Err(full); // nothing that could be dropped would help
+        }
+        let mut freed = 0;
+        let oldest = inner.table.oldest(&self.base, |_, bytes| {
+            let wanted = freed < over;
+            freed += if wanted { bytes } else { 0 };
+            wanted
+        })?;
+        match freed >= over {
+            true => Ok(oldest.into_iter().map(|id| Op::Drop { id, expired: true }).collect()),
+            false => Err(full),
+        }
+    }
+}

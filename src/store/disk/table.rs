@@ -1,0 +1,349 @@
+//! What the store knows beside the base: the streams that run, and what has changed since the last checkpoint.
+//!
+//! Changed by operations alone, whether they come from a caller or from the log of an earlier process. What is not in here is in the
+//! base; what is gone in here is gone, whatever the base says.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use tokio::time::Instant;
+
+use super::{
+    base::{Base, Changed, Changes},
+    code::{End, Op, Row},
+    entry::Entry,
+};
+use crate::{
+    id::{Cursor, Epoch, NodeId, StreamId},
+    store::{Batch, ClaimKey, ClaimKind, NewStream, StoreError},
+};
+
+/// What a log costs beside its records. An estimate, so that a million empty logs count.
+pub(super) const OVERHEAD: u64 = 1024;
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Table {
+    logs: HashMap<StreamId, Entry>,
+    owners: HashMap<String, BTreeSet<StreamId>>,
+    /// Who holds a claim, or that nobody does any more; and the frame that said so.
+    claims: HashMap<ClaimKey, (u64, Option<StreamId>)>,
+    finished: BTreeSet<(u64, StreamId)>,
+    /// Of those that are kept for a time of their own: how many milliseconds. What is in the base only has lost it, and goes with the rest.
+    keep: HashMap<StreamId, u64>,
+    /// When those of them that have ended are erased.
+    fleeting: BTreeSet<(u64, StreamId)>,
+    gone: HashMap<StreamId, Gone>,
+    dirty: HashSet<StreamId>,
+    nodes: HashMap<NodeId, Instant>,
+    /// What all streams count, those of the base included.
+    pub used: u64,
+    /// Where the base's finished streams begin that are not gone.
+    floor: [u8; 24],
+}
+
+/// A stream that was dropped, by this frame.
+#[derive(Clone, Copy)]
+struct Gone {
+    seq: u64,
+    expired: bool,
+}
+
+/// Where a stream is to be looked for.
+pub(super) enum Found<'a> {
+    /// Here.
+    Entry(&'a Entry),
+    /// In the base, if anywhere.
+    Base,
+}
+
+impl Table {
+    pub(super) fn find(&self, id: StreamId) -> Result<Found<'_>, StoreError> {
+        match (self.gone.get(&id), self.logs.get(&id)) {
+            (Some(Gone { expired: true, .. }), _) => Err(StoreError::Expired(id)),
+            (Some(_), _) => Err(StoreError::Unknown(id)),
+            (None, Some(entry)) => Ok(Found::Entry(entry)),
+            (None, None) => Ok(Found::Base),
+        }
+    }
+
+    pub(super) fn entry_mut(&mut self, id: StreamId) -> Option<&mut Entry> {
+        self.logs.get_mut(&id)
+    }
+
+    pub(super) fn is_gone(&self, id: StreamId) -> bool {
+        self.gone.contains_key(&id)
+    }
+
+    /// Who holds a claim, and the frame that said so.
+    pub(super) fn holder(&self, claim: &ClaimKey, base: &Base) -> Result<(u64, Option<StreamId>), StoreError> {
+        match self.claims.get(claim) {
+            Some(known) => Ok(*known),
+            None => Ok((0, base.holder(claim)?)),
+        }
+    }
+
+    /// Those of an owner's streams that are here and older than `before`, newest first.
+    pub(super) fn list(&self, owner: &str, before: Option<StreamId>) -> impl Iterator<Item = (StreamId, &Entry)> {
+        let older = move |id: &&StreamId| before.is_none_or(|before| **id < before);
+        let streams = self.owners.get(owner).into_iter().flat_map(|streams| streams.iter().rev());
+        streams.filter(older).filter_map(|id| Some((*id, self.logs.get(id)?)))
+    }
+
+    /// Open logs whose node has not been heard of for `lease`, or that never had one for as long.
+    pub(super) fn orphans(&mut self, lease: std::time::Duration) -> Vec<StreamId> {
+        self.nodes.retain(|_, heard| heard.elapsed() < lease);
+        let orphan = |entry: &Entry| match entry.node {
+            Some(node) => !self.nodes.contains_key(&node),
+            None => entry.created.elapsed() >= lease,
+        };
+        let open = self.logs.iter().filter(|(_, entry)| entry.row.summary.is_none() && orphan(entry));
+        open.map(|(id, _)| *id).collect()
+    }
+
+    /// The logs that are not closed, and where they stand.
+    pub(super) fn open(&self) -> Vec<(StreamId, Cursor)> {
+        let open = self.logs.iter().filter(|(_, entry)| entry.row.summary.is_none());
+        open.map(|(id, entry)| (*id, entry.row.next().before())).collect()
+    }
+
+    /// All who wrote are gone, and will not be heard of.
+    pub(super) fn nobody_writes(&mut self) {
+        let nobody = NodeId::new();
+        self.logs.values_mut().for_each(|entry| entry.node = Some(nobody));
+    }
+
+    pub(super) fn heard(&mut self, node: NodeId) {
+        self.nodes.insert(node, Instant::now());
+    }
+
+    /// Those whose own time is over, at most so many.
+    pub(super) fn over(&self, now: u64, n: usize) -> Vec<StreamId> {
+        self.fleeting.iter().take_while(|(until, _)| *until <= now).take(n).map(|(_, id)| *id).collect()
+    }
+
+    /// The finished streams that ended first, as long as `more` wants them, which is given what they count.
+    pub(super) fn oldest(
+        &mut self,
+        base: &Base,
+        mut more: impl FnMut(u64, u64) -> bool,
+    ) -> Result<Vec<StreamId>, StoreError> {
+        let (mut chosen, mut floor, mut wanted, mut failed) = (Vec::new(), self.floor, true, None);
+        base.finished(self.floor, |key, at, id| {
+            floor = key;
+            if self.gone.contains_key(&id) {
+                return true;
+            }
+            // A stream that went into the base a moment ago is still here too.
+            let bytes = match self.logs.get(&id) {
+                Some(entry) => Ok(Some(entry.row.bytes)),
+                None => base.row(id).map(|row| row.map(|row| row.bytes)),
+            };
+            match bytes {
+                Ok(bytes) => wanted = more(at, bytes.unwrap_or_default()),
+                Err(error) => (wanted, failed) = (false, Some(error)),
+            }
+            if wanted {
+                chosen.push(id);
+            }
+            wanted
+        })?;
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        self.floor = floor;
+        for (at, id) in &self.finished {
+            let bytes = self.logs.get(id).map_or(0, |entry| entry.row.bytes);
+            if !wanted || !more(*at, bytes) {
+                break;
+            }
+            if !chosen.contains(id) {
+                chosen.push(*id);
+            }
+        }
+        Ok(chosen)
+    }
+
+    /// Does what a frame says.
+    pub(super) fn apply(&mut self, op: Op, seq: u64, base: &Base) -> Result<(), StoreError> {
+        match op {
+            Op::Create(new) => self.create(*new, seq),
+            Op::Append { id, at, batch, end } => return self.append(id, at, batch, end, seq, base),
+            Op::Leap { id, next } => {
+                if let Some(entry) = self.logs.get_mut(&id) {
+                    let before =
+                        entry.row.hole.filter(|_| entry.row.leap.is_some()).map_or(entry.row.last, |hole| hole.0);
+                    (entry.row.leap, entry.row.hole) = (Some(next), Some((before, next)));
+                    entry.seq = seq;
+                    self.dirty.insert(id);
+                }
+            }
+            Op::Drop { id, expired } => return self.drop_log(id, expired, seq, base),
+        }
+        Ok(())
+    }
+
+    fn create(&mut self, new: NewStream, seq: u64) {
+        let bytes = size_of_new(&new);
+        self.used += bytes;
+        for claim in &new.claims {
+            self.claims.insert(claim.key.clone(), (seq, Some(new.id)));
+        }
+        let NewStream { id, owner, created_at, about, prompt, claims, keep } = new;
+        self.keep.extend(keep.map(|keep| (id, u64::try_from(keep.as_millis()).unwrap_or(u64::MAX))));
+        let row = Row {
+            owner,
+            created_at,
+            about,
+            claims,
+            last: Cursor::START,
+            hole: None,
+            leap: None,
+            summary: None,
+            ended_at: 0,
+            bytes,
+            epoch: Epoch::default(),
+        };
+        self.insert(id, Entry::new(row, Some(prompt), seq));
+        self.dirty.insert(id);
+    }
+
+    /// Takes in a stream that runs.
+    pub(super) fn insert(&mut self, id: StreamId, entry: Entry) {
+        self.owners.entry(entry.row.owner.clone()).or_default().insert(id);
+        self.logs.insert(id, entry);
+    }
+
+    fn append(
+        &mut self,
+        id: StreamId,
+        at: Cursor,
+        batch: Batch,
+        end: Option<End>,
+        seq: u64,
+        base: &Base,
+    ) -> Result<(), StoreError> {
+        let Some(entry) = self.logs.get_mut(&id) else { return Ok(()) };
+        let size = (batch.size() + end.as_ref().map_or(0, |end| end.summary.len())) as u64;
+        self.used += size;
+        self.dirty.insert(id);
+        entry.row.bytes += size;
+        entry.seq = seq;
+        entry.push(batch, at);
+        let Some(End { summary, release, at }) = end else { return Ok(()) };
+        (entry.row.summary, entry.row.ended_at, entry.row.leap) = (Some(summary), at, None);
+        entry.join();
+        self.finished.insert((at, id));
+        self.fleeting.extend(self.keep.get(&id).map(|keep| (at.saturating_add(*keep), id)));
+        let row = entry.row.clone();
+        self.release(id, &row, seq, base, |kind| kind == ClaimKind::Chat || release)
+    }
+
+    fn drop_log(&mut self, id: StreamId, expired: bool, seq: u64, base: &Base) -> Result<(), StoreError> {
+        let row = match self.logs.remove(&id) {
+            Some(entry) => {
+                if let Some(streams) = self.owners.get_mut(&entry.row.owner) {
+                    streams.remove(&id);
+                    if streams.is_empty() {
+                        self.owners.remove(&entry.row.owner);
+                    }
+                }
+                self.finished.remove(&(entry.row.ended_at, id));
+                self.dirty.remove(&id);
+                entry.head.send_modify(|(_, closed)| *closed = true);
+                entry.row
+            }
+            None => match base.row(id)?.filter(|_| !self.gone.contains_key(&id)) {
+                Some(row) => row,
+                None => return Ok(()),
+            },
+        };
+        if let Some(keep) = self.keep.remove(&id) {
+            self.fleeting.remove(&(row.ended_at.saturating_add(keep), id));
+        }
+        self.used = self.used.saturating_sub(row.bytes);
+        self.gone.insert(id, Gone { seq, expired });
+        self.release(id, &row, seq, base, |_| true)
+    }
+
+    /// Frees those of a stream's claims that `which` names and that it still holds.
+    fn release(
+        &mut self,
+        id: StreamId,
+        row: &Row,
+        seq: u64,
+        base: &Base,
+        which: impl Fn(ClaimKind) -> bool,
+    ) -> Result<(), StoreError> {
+        for claim in row.claims.iter().filter(|claim| which(claim.key.kind)) {
+            if self.holder(&claim.key, base)?.1 == Some(id) {
+                self.claims.insert(claim.key.clone(), (seq, None));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a checkpoint would have anything to do.
+    pub(super) fn is_dirty(&self) -> bool {
+        !(self.dirty.is_empty() && self.gone.is_empty() && self.claims.is_empty())
+    }
+
+    /// All that has changed since the last checkpoint, the blocks not yet cut: that is better done without the lock.
+    pub(super) fn changes(&mut self) -> Changes {
+        let streams = self.dirty.drain().filter_map(|id| {
+            let entry = self.logs.get(&id)?;
+            let (row, prompt, blocks) = (entry.row.clone(), entry.prompt.clone(), entry.chunks.clone());
+            Some(Changed { id, row, prompt, blocks })
+        });
+        Changes {
+            streams: streams.collect(),
+            claims: self.claims.iter().map(|(claim, (_, holder))| (claim.clone(), *holder)).collect(),
+            gone: self.gone.iter().map(|(id, gone)| (*id, gone.expired)).collect(),
+            ..Changes::default()
+        }
+    }
+
+    /// What `changes` brought is not in the base after all.
+    pub(super) fn not_stored(&mut self, changes: &Changes) {
+        self.dirty.extend(changes.streams.iter().map(|stream| stream.id).filter(|id| self.logs.contains_key(id)));
+    }
+
+    /// What `changes` brought is in the base, and needs not be here any longer.
+    pub(super) fn stored(&mut self, changes: &Changes) {
+        let seq = changes.state.seq;
+        self.claims.retain(|_, (at, _)| *at > seq);
+        self.gone.retain(|_, gone| gone.seq > seq);
+        for Changed { id, row, blocks, .. } in &changes.streams {
+            let Some(entry) = self.logs.get_mut(id) else { continue };
+            entry.prompt = None;
+            if row.summary.is_some() {
+                self.finished.remove(&(row.ended_at, *id));
+                if let Some(streams) = self.owners.get_mut(&row.owner) {
+                    streams.remove(id);
+                    if streams.is_empty() {
+                        self.owners.remove(&row.owner);
+                    }
+                }
+                self.logs.remove(id);
+            } else {
+                entry.seal(blocks);
+            }
+        }
+        self.floor = [0; 24];
+    }
+}
+
+/// What a new stream counts.
+pub(super) fn size_of_new(new: &NewStream) -> u64 {
+    (new.about.len() + new.prompt.len()) as u64 + OVERHEAD
+}
+
+/// The streams of the base that were left open.
+pub(super) fn left_open(base: &Base) -> Result<Table, StoreError> {
+    let mut table = Table::default();
+    for id in base.opened()? {
+        if let Some(row) = base.row(id)? {
+            table.insert(id, Entry::left_open(row, base.last_block(id)?));
+        }
+    }
+    Ok(table)
+}

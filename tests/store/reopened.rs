@@ -1,0 +1,328 @@
+//! What a disk store still knows when it is opened again: after an orderly end, after a process that was killed, after a power cut.
+
+use std::{fs, path::Path, sync::Arc, time::Duration};
+
+use lastword::{
+    id::{Cursor, NodeId, StreamId},
+    store::{Created, Durability, Last, Lease, Store, StoreError, disk::Disk},
+};
+use tempfile::TempDir;
+
+use super::{HOUR, Log, batch, chat, holder, key, records_of, with_claims};
+
+fn open(folder: &Path) -> Arc<dyn Store> {
+    open_as(folder, Durability::Os)
+}
+
+fn open_as(folder: &Path, durability: Durability) -> Arc<dyn Store> {
+    Arc::new(Disk::open(folder, durability, HOUR, u64::MAX).expect("opens"))
+}
+
+/// The folder as a killed process leaves it: what it has written, and nothing more.
+fn killed(folder: &Path) -> TempDir {
+    let copy = tempfile::tempdir().expect("a folder");
+    copy_all(folder, copy.path());
+    copy
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        let target = to.join(path.file_name().expect("a name"));
+        match path.is_dir() {
+            true => {
+                fs::create_dir_all(&target).expect("made");
+                copy_all(&path, &target);
+            }
+            false => _ = fs::copy(&path, &target).expect("copied"),
+        }
+    }
+}
+
+/// All records of a stream, page by page, each as its cursor, its length and its first byte.
+async fn whole(store: &Arc<dyn Store>, id: StreamId) -> Vec<(u64, usize, Option<u8>)> {
+    let (mut read, mut after) = (Vec::new(), Cursor::START);
+    loop {
+        let page = store.read(id, after, super::ALL, None).await.expect("readable");
+        read.extend(page.records().map(|(cursor, record)| (cursor.0, record.len(), record.first().copied())));
+        match page.last() {
+            Some(last) => after = last,
+            None => return read,
+        }
+    }
+}
+
+/// The newest file of the log.
+fn newest_log(folder: &Path) -> std::path::PathBuf {
+    let files = fs::read_dir(folder.join("log")).expect("a folder").map(|entry| entry.expect("an entry").path());
+    files.max().expect("a file")
+}
+
+fn another_boot(folder: &Path) {
+    let base = redb::Database::open(folder.join("base.redb")).expect("opens");
+    let write = base.begin_write().expect("begun");
+    let state = redb::TableDefinition::<&str, u64>::new("state");
+    write.open_table(state).expect("a table").insert("boot", 12345).expect("put");
+    write.commit().expect("committed");
+}
+
+#[tokio::test]
+async fn all_is_there_again_after_an_orderly_end_and_after_a_kill() {
+    for in_order in [true, false] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Arc::new(Disk::open(folder.path(), Durability::Os, HOUR, u64::MAX).expect("opens"));
+        let shared: Arc<dyn Store> = store.clone();
+        let mut ended = Log::of(&shared, with_claims("ann", &[key("k")])).await;
+        ended.say(&["one", "two"]).await;
+        ended.end(&["three"]).await;
+        let mut running = Log::of(&shared, with_claims("ann", &[key("r"), chat("c")])).await;
+        running.say(&["x".repeat(100_000), "y".repeat(70_000)]).await;
+        store.checkpoint().expect("checkpointed");
+        running.say(&["two"]).await;
+        let mut late = Log::of(&shared, with_claims("bob", &[])).await;
+        late.end(&["end"]).await;
+        let gone = Log::of(&shared, with_claims("bob", &[key("g")])).await;
+        shared.remove(gone.id).await.expect("removed");
+        let (before, bytes) = (whole(&shared, running.id).await, shared.bytes());
+        drop((ended.store, running.store, late.store, gone.store));
+        let kept = (!in_order).then(|| killed(folder.path()));
+        drop((shared, store));
+        let store = open(kept.as_ref().map_or(folder.path(), TempDir::path));
+        assert_eq!(store.bytes(), bytes);
+        assert_eq!(whole(&store, ended.id).await, vec![(1, 3, Some(b'o')), (2, 3, Some(b't')), (3, 5, Some(b't'))]);
+        assert_eq!(whole(&store, late.id).await, vec![(1, 3, Some(b'e'))]);
+        assert_eq!(whole(&store, running.id).await, before);
+        assert_eq!(before, vec![(1, 100_000, Some(b'x')), (2, 70_000, Some(b'y')), (3, 3, Some(b't'))]);
+        assert_eq!(store.meta(gone.id).await.err(), Some(StoreError::Unknown(gone.id)));
+        let meta = store.meta(ended.id).await.expect("meta");
+        assert_eq!((meta.last, meta.summary, meta.hole), (Cursor(3), Some("summary".into()), None));
+        assert_eq!(holder(&store, "ann", &key("k")).await, Some(ended.id));
+        assert_eq!(holder(&store, "ann", &chat("c")).await, Some(running.id));
+        assert_eq!(holder(&store, "bob", &key("g")).await, None);
+        let listed = store.list("ann", None, 9).await.expect("a list");
+        assert_eq!(listed.iter().map(|meta| meta.id).collect::<Vec<_>>(), vec![running.id, ended.id]);
+        assert_eq!(store.orphans().await, Ok(vec![running.id]), "its writer is gone, and that is known at once");
+        let lease = store.lease(running.id, NodeId::new()).await.expect("leased");
+        assert_eq!(lease.next, Cursor(4), "a kill leaps nothing");
+        let mut running = Log { id: running.id, store: store.clone(), lease };
+        running.end(&["end"]).await;
+        assert_eq!(holder(&store, "ann", &chat("c")).await, None);
+        let again = with_claims("ann", &[key("k")]);
+        assert_eq!(store.create(again).await, Ok(Created::Held(ended.id)));
+    }
+}
+
+#[tokio::test]
+async fn what_was_being_written_when_the_process_died_is_dropped_and_all_before_it_is_kept() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(folder.path());
+    let mut log = Log::new(&store).await;
+    let mut sizes = Vec::new();
+    for n in 0..20 {
+        log.say(&[format!("record {n}")]).await;
+        sizes.push(fs::metadata(newest_log(folder.path())).expect("there").len());
+    }
+    let left = killed(folder.path());
+    let whole = fs::read(newest_log(left.path())).expect("readable");
+    for cut in (8..=whole.len()).step_by(31) {
+        for tear in [false, true] {
+            let copy = killed(left.path());
+            let mut bytes = whole[..cut].to_vec();
+            if tear {
+                // The rest of the last page came, this byte did not.
+                bytes = whole.clone();
+                bytes[cut.min(whole.len() - 1)] ^= 0x40;
+            }
+            fs::write(newest_log(copy.path()), &bytes).expect("written");
+            let store = open(copy.path());
+            let expected = sizes.iter().filter(|size| **size <= cut as u64).count();
+            let read = match store.read(log.id, Cursor(0), super::ALL, None).await {
+                Ok(page) => records_of(&page).len(),
+                Err(error) => {
+                    assert_eq!((error, expected), (StoreError::Unknown(log.id), 0));
+                    0
+                }
+            };
+            assert_eq!(read, expected, "cut at {cut}, torn: {tear}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn after_a_power_cut_the_numbering_leaps_and_after_a_kill_it_does_not() {
+    for (durability, boots, leaps) in [
+        (Durability::Os, false, false),
+        (Durability::Os, true, true),
+        (Durability::Lazy, false, true),
+        (Durability::Disk, true, false),
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = open_as(folder.path(), durability);
+        let mut log = Log::new(&store).await;
+        log.say(&["one", "two"]).await;
+        if durability == Durability::Lazy {
+            // It is written soon: nobody waits for it, but this test does.
+            let written = || fs::metadata(newest_log(folder.path())).expect("there").len() > 100;
+            while !written() {
+                tokio::task::yield_now().await;
+            }
+        }
+        let copy = killed(folder.path());
+        if boots {
+            another_boot(copy.path());
+        }
+        let reopened = open_as(copy.path(), durability);
+        let Lease { epoch, next } = reopened.lease(log.id, NodeId::new()).await.expect("leased");
+        assert_eq!(next > Cursor(3), leaps, "{durability:?}, another boot: {boots}");
+        let hole = reopened.meta(log.id).await.expect("meta").hole;
+        assert_eq!(hole, leaps.then_some((Cursor(2), next)));
+        let last = Last { summary: "s".into(), release: false };
+        reopened.append(log.id, next, epoch, batch(&["end"]), Some(last)).await.expect("appended");
+        drop(reopened);
+        let reopened = open_as(copy.path(), durability);
+        assert_eq!(reopened.meta(log.id).await.expect("meta").hole, hole, "the hole stays known");
+        let page = reopened.read(log.id, Cursor(0), super::ALL, None).await.expect("readable");
+        let cursors: Vec<_> = page.records().map(|(cursor, _)| cursor).collect();
+        assert_eq!((cursors, page.closed), (vec![Cursor(1), Cursor(2), next], true));
+        let page = reopened.read(log.id, Cursor(2), super::ALL, None).await.expect("readable");
+        assert_eq!((page.records().count(), page.closed), (1, true));
+    }
+}
+
+#[tokio::test]
+async fn what_has_expired_is_told_from_what_never_was_after_a_restart_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store: Arc<dyn Store> =
+        Arc::new(Disk::open(folder.path(), Durability::Os, Duration::ZERO, u64::MAX).expect("opens"));
+    let mut log = Log::new(&store).await;
+    let id = log.id;
+    log.end(&["end"]).await;
+    assert_eq!(store.expire().await, Ok(1));
+    drop((log, store));
+    let store = open(folder.path());
+    assert_eq!(store.meta(id).await.err(), Some(StoreError::Expired(id)));
+    let never = StreamId::new();
+    assert_eq!(store.meta(never).await.err(), Some(StoreError::Unknown(never)));
+}
+
+#[tokio::test]
+async fn a_folder_that_is_in_use_and_one_that_cannot_be_made_are_refused_with_a_remedy() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let _store = open(folder.path());
+    let refused = |path: &Path| match Disk::open(path, Durability::Os, HOUR, u64::MAX) {
+        Ok(_) => panic!("{} was opened", path.display()),
+        Err(error) => error.to_string(),
+    };
+    let said = refused(folder.path());
+    assert!(said.contains("another process") && said.contains("[store] path"), "{said}");
+    let file = folder.path().join("file");
+    fs::write(&file, "").expect("written");
+    let said = refused(&file.join("data"));
+    assert!(said.contains("file/data") && said.contains("[store] path"), "{said}");
+}
+
+#[tokio::test]
+async fn the_folder_is_for_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("deep").join("data");
+    let _store = open(&path);
+    let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
+    assert_eq!(mode(&path), 0o700);
+    assert_eq!(mode(&newest_log(&path)), 0o600);
+}
+
+#[tokio::test]
+async fn a_synced_record_is_in_the_log_before_it_is_answered() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open_as(folder.path(), Durability::Disk);
+    let mut log = Log::new(&store).await;
+    for n in 0..50 {
+        log.say(&[n.to_string()]).await;
+    }
+    log.end(&["end"]).await;
+    let reopened = open_as(killed(folder.path()).path(), Durability::Disk);
+    let page = reopened.read(log.id, Cursor(0), super::ALL, None).await.expect("readable");
+    assert_eq!((page.records().count(), page.closed), (51, true));
+}
+
+/// A power cut takes back any part of what was not synced: here the log's newest file loses its end, or pages of it anywhere.
+#[tokio::test]
+async fn after_a_power_cut_each_log_is_a_prefix_of_what_was_said_and_nothing_is_taken_for_what_was_lost() {
+    let seeds = std::env::var("LASTWORD_CUTS").map_or(40, |seeds| seeds.parse().expect("a number"));
+    for seed in 0..seeds {
+        let mut chance = fastrand::Rng::with_seed(seed);
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Arc::new(Disk::open(folder.path(), Durability::Os, HOUR, u64::MAX).expect("opens"));
+        let shared: Arc<dyn Store> = store.clone();
+        let mut logs = Vec::new();
+        for _ in 0..4 {
+            logs.push((Log::of(&shared, with_claims("ann", &[])).await, 0_u64, false));
+        }
+        let words = |of: usize, n: u64| format!("{of}.{n} {}", "x".repeat((n % 90) as usize));
+        let steps = chance.usize(20..200);
+        let checkpoint = chance.usize(0..steps);
+        let mut certain = vec![0_u64; logs.len()];
+        for step in 0..steps {
+            let of = chance.usize(0..logs.len());
+            let (log, said, ended) = &mut logs[of];
+            if !*ended {
+                let batch: Vec<_> = (1..=chance.u64(1..5)).map(|n| words(of, *said + n)).collect();
+                *ended = chance.u8(0..60) == 0;
+                let last = ended.then(|| Last { summary: "s".into(), release: false });
+                log.append(&batch, last).await;
+                *said += batch.len() as u64;
+            }
+            if step == checkpoint {
+                store.checkpoint().expect("checkpointed");
+                certain = logs.iter().map(|(_, said, _)| *said).collect();
+            }
+        }
+        let left = killed(folder.path());
+        let file = newest_log(left.path());
+        let mut bytes = fs::read(&file).expect("readable");
+        match chance.u8(0..3) {
+            0 => bytes.truncate(chance.usize(0..=bytes.len())),
+            1 => {
+                let from = chance.usize(0..bytes.len());
+                let to = bytes.len().min(from + chance.usize(1..4096));
+                bytes[from..to].fill(0);
+            }
+            _ => {
+                let at = chance.usize(0..bytes.len());
+                bytes[at] ^= 1 << chance.u8(0..8);
+            }
+        }
+        fs::write(&file, bytes).expect("written");
+        another_boot(left.path());
+        let reopened = open(left.path());
+        for (of, (log, said, _)) in logs.iter().enumerate() {
+            let meta = match reopened.meta(log.id).await {
+                Ok(meta) => meta,
+                Err(error) => {
+                    assert_eq!((error, certain[of]), (StoreError::Unknown(log.id), 0), "seed {seed}");
+                    continue;
+                }
+            };
+            let mut after = Cursor::START;
+            loop {
+                let page = reopened.read(log.id, after, 500, None).await.expect("readable");
+                for (cursor, record) in page.records() {
+                    assert_eq!(record, words(of, cursor.0).as_bytes(), "seed {seed}, stream {of}");
+                    assert_eq!(cursor, after.plus(1), "seed {seed}, stream {of}");
+                    after = cursor;
+                }
+                if page.last().is_none() {
+                    break;
+                }
+            }
+            assert_eq!(after, meta.last, "seed {seed}, stream {of}");
+            assert!((certain[of]..=*said).contains(&after.0), "seed {seed}, stream {of}: {after}");
+            if !meta.closed() {
+                let next = reopened.lease(log.id, NodeId::new()).await.expect("leased").next;
+                assert!(next.0 > said + 1, "seed {seed}: {next} would be taken for one of {said} that were shown");
+                assert_eq!(reopened.meta(log.id).await.expect("meta").hole, Some((after, next)), "seed {seed}");
+            }
+        }
+    }
+}
