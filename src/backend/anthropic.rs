@@ -66,7 +66,7 @@ impl Backend for Anthropic {
     fn check(&self, prompt: &Prompt, model: &str) -> Result<Vec<String>, BackendError> {
         self.body(prompt, model)?;
         let mut dropped = prompt.dropped_by(PROTOCOL, &[]);
-        dropped.extend(messages::unsaid(prompt).map_err(unfit)?);
+        dropped.extend(messages::unsaid(prompt, model).map_err(unfit)?);
         Ok(dropped)
     }
 

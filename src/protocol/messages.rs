@@ -12,6 +12,7 @@ mod content;
 mod decode;
 mod encode;
 mod error;
+mod ids;
 mod message;
 mod prompt;
 mod request;

@@ -32,11 +32,13 @@ struct Block {
     text: Option<String>,
     source: Option<Source>,
     title: Option<String>,
+    context: Option<String>,
     id: Option<String>,
     name: Option<String>,
     input: Option<Json>,
     tool_use_id: Option<String>,
     content: Option<Json>,
+    is_error: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -47,6 +49,9 @@ struct Source {
     url: Option<String>,
     content: Option<Json>,
 }
+
+/// Before the result of a tool that failed: elsewhere there are no words for it but words.
+const FAILED: &str = "The tool failed:";
 
 /// A call in the shape of Chat Completions.
 #[derive(Serialize)]
@@ -116,11 +121,13 @@ fn read(json: &Json, field: &str, n: usize) -> Result<Block, BadRequest> {
             text,
             source,
             title,
+            context: None,
             id,
             name: None,
             input: None,
             tool_use_id: None,
             content: None,
+            is_error: None,
         });
     }
     let block: Result<Block, _> = serde_json::from_str(json.get());
@@ -144,10 +151,13 @@ fn user(blocks: Vec<Json>, field: &str, messages: &mut Vec<Message>) -> Result<(
         let block = read(json, field, n)?;
         if block.r#type == "tool_result" {
             let field = format!("{field}[{n}].content");
-            let result = match &block.content {
+            let mut result = match &block.content {
                 Some(content) if content.get() != "null" => parts(self::blocks(Some(content), &field)?, &field)?,
                 _ => Vec::new(),
             };
+            if block.is_error == Some(true) {
+                result.insert(0, json!({ "type": "text", "text": FAILED }));
+            }
             let mut message = message(Role::Tool, joined(result, "\n"));
             message.tool_call_id = block.tool_use_id;
             messages.push(message);
@@ -197,40 +207,41 @@ fn parts(blocks: Vec<Json>, field: &str) -> Result<Vec<Value>, BadRequest> {
 
 /// One block as parts.
 fn part(json: &Json, block: Block, field: &str) -> Result<Vec<Value>, BadRequest> {
-    let as_it_is = || serde_json::from_str(json.get()).into_iter().collect();
+    let as_it_is = || {
+        let kept = serde_json::from_str(json.get()).map(|part| vec![part]);
+        kept.map_err(|_| {
+            let detail = format!("`{field}` holds half a character, a number too large, or too many levels");
+            BadRequest::of(field, detail, "send whole Unicode, numbers that a double can hold and at most 127 levels")
+        })
+    };
     let text = |text: String| vec![json!({ "type": "text", "text": text })];
+    let about: Vec<_> = [block.title.as_deref(), block.context.as_deref()].into_iter().flatten().collect();
     Ok(match (&*block.r#type, block.source) {
         ("thinking" | "redacted_thinking", _) => Vec::new(),
         ("text", _) => text(block.text.unwrap_or_default()),
         ("image", Some(source)) => match url(&source) {
             Some(url) => vec![json!({ "type": "image_url", "image_url": { "url": url } })],
-            None => as_it_is(),
+            None => as_it_is()?,
         },
         ("document", Some(source)) => match (&*source.r#type, &source.data, &source.content) {
-            ("text", Some(data), _) => text(titled(block.title, data)),
+            ("text", Some(data), _) => text([&about[..], &[data]].concat().join("\n\n")),
             ("base64", Some(_), _) => {
-                let name = block.title.unwrap_or_else(|| "document.pdf".to_owned());
-                vec![json!({ "type": "file", "file": { "filename": name, "file_data": url(&source) } })]
+                let name = block.title.as_deref().unwrap_or("document.pdf");
+                let file = json!({ "type": "file", "file": { "filename": name, "file_data": url(&source) } });
+                block.context.clone().map(text).into_iter().flatten().chain([file]).collect()
             }
             ("content", _, Some(content)) => {
                 let field = format!("{field}.source.content");
                 let mut inner = parts(blocks(Some(content), &field)?, &field)?;
-                if let Some(title) = block.title {
-                    inner.insert(0, json!({ "type": "text", "text": title }));
+                if !about.is_empty() {
+                    inner.insert(0, json!({ "type": "text", "text": about.join("\n\n") }));
                 }
                 inner
             }
-            _ => as_it_is(),
+            _ => as_it_is()?,
         },
-        _ => as_it_is(),
+        _ => as_it_is()?,
     })
-}
-
-fn titled(title: Option<String>, text: &str) -> String {
-    match title {
-        Some(title) => format!("{title}\n\n{text}"),
-        None => text.to_owned(),
-    }
 }
 
 /// Where an image or a document is; its bytes are a place too.

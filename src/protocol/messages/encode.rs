@@ -34,6 +34,8 @@ pub struct MessagesEncode {
     /// How many blocks have begun.
     blocks: u64,
     open: Vec<Block>,
+    /// A tool of the client's was called.
+    called: bool,
     /// The last records of these, which the last frames are made of.
     usage: Vec<u8>,
     finish: Vec<u8>,
@@ -68,6 +70,7 @@ impl MessagesEncode {
             begun: false,
             blocks: 0,
             open: Vec::new(),
+            called: false,
             usage: Vec::new(),
             finish: Vec::new(),
             beside: Members::default(),
@@ -153,6 +156,7 @@ impl MessagesEncode {
 
     fn begin_part(&mut self, at: At, form: Form, start: &PartStart, frames: &mut Frames<'_>) -> Block {
         self.begin_message(frames);
+        self.called |= form.is_call();
         let block = self.begin_block(Owner::Part(at.part), form);
         if frames.are_shown() {
             let json = form.block(start, &self.envelope.call(block.index));
@@ -239,7 +243,7 @@ impl MessagesEncode {
         let finish = serde_json::from_slice(&self.finish).unwrap_or(Finish { reason: end.reason, ..Finish::default() });
         let mut beside = mem::take(&mut self.beside);
         let mut delta = Members::default();
-        delta.set("stop_reason", told::stop_reason(&finish));
+        delta.set("stop_reason", told::stop_reason(&finish, self.called));
         delta.set("stop_sequence", &finish.stop_sequence);
         let more = beside.remove("delta").and_then(|more| serde_json::from_str(more.get()).ok());
         delta.add(more.unwrap_or_default());

@@ -136,9 +136,10 @@ impl Message {
         let mut beside = self.beside;
         let more: Option<Members> = beside.remove("delta").and_then(|more| serde_json::from_str(more.get()).ok());
         envelope.more.join(more.unwrap_or_default());
+        let called = self.blocks.iter().any(|block| block.of.is_ok() && block.form.is_call());
         let content: Vec<Json> = self.blocks.into_iter().map(Block::close).collect();
         let finish = self.finish.unwrap_or(Finish { reason: end.reason, ..Finish::default() });
-        let (reason, stop) = (told::stop_reason(&finish), finish.stop_sequence.as_deref());
+        let (reason, stop) = (told::stop_reason(&finish, called), finish.stop_sequence.as_deref());
         Ok(envelope.message(&content, Some(reason), stop, &told::usage(self.usage)).into_bytes())
     }
 

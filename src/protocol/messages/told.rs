@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use super::{Citation, Counts};
+use super::{Citation, Counts, ids};
 use crate::{
     event::{Annotation, Finish, Json, PartStart, PartType, Reason, Usage},
     protocol::body::Members,
@@ -42,6 +42,10 @@ impl Form {
         })
     }
 
+    pub(super) fn is_call(self) -> bool {
+        matches!(self, Self::Tool | Self::Free)
+    }
+
     /// The part's block as it begins. `nameless` is the id of a call that has none.
     pub(super) fn block(self, start: &PartStart, nameless: &str) -> Json {
         #[derive(Serialize)]
@@ -70,7 +74,9 @@ impl Form {
             }
             Self::Tool | Self::Free => {
                 let tool = start.tool.as_ref();
-                let id = tool.and_then(|tool| tool.call_id.as_deref()).unwrap_or(nameless);
+                // Clients send it back, perhaps to who takes no other.
+                let id = tool.and_then(|tool| tool.call_id.as_deref()).filter(|id| !id.is_empty()).unwrap_or(nameless);
+                let id = &*ids::clean(id);
                 let name = tool.and_then(|tool| tool.name.as_deref()).unwrap_or_default();
                 return Json::of(&ToolUse { r#type, id, name, input: Members::default() }).unwrap_or_default();
             }
@@ -91,20 +97,22 @@ fn own<'a>(start: &'a PartStart, r#type: &str) -> Option<&'a Json> {
     (typed.r#type == r#type).then_some(raw)
 }
 
-/// The upstream's word if it is one of this protocol's or of nobody's, else this protocol's for the same.
-pub(super) fn stop_reason(finish: &Finish) -> &str {
+/// The upstream's word if it is one of this protocol's or of nobody's, else this protocol's for the same. Agents wait for `tool_use`
+/// where a tool was `called`, and not all upstreams say it.
+pub(super) fn stop_reason(finish: &Finish, called: bool) -> &str {
     let raw = finish.raw.as_deref();
     match finish.reason {
         Some(Reason::Stop) => match raw {
             Some(raw @ ("end_turn" | "stop_sequence" | "pause_turn")) => raw,
             _ if finish.stop_sequence.is_some() => "stop_sequence",
+            _ if called => "tool_use",
             _ => "end_turn",
         },
         Some(Reason::Length) if raw == Some("model_context_window_exceeded") => "model_context_window_exceeded",
         Some(Reason::Length | Reason::Budget | Reason::Deadline) => "max_tokens",
         Some(Reason::ToolCalls) => "tool_use",
         Some(Reason::ContentFilter) => "refusal",
-        None => raw.unwrap_or("end_turn"),
+        None => raw.unwrap_or(if called { "tool_use" } else { "end_turn" }),
     }
 }
 

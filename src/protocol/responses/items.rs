@@ -328,7 +328,7 @@ pub fn expand(previous: &Prompt, output: Vec<Json>, asked: &mut Asked) -> Result
 
 /// Reasoning that no upstream can go on with: it holds nothing of it but a summary, and its id is not one under which the upstream
 /// has kept the rest.
-fn is_bare_reasoning(item: &Json, kept_nowhere: bool) -> bool {
+pub(super) fn is_bare_reasoning(item: &Json, kept_nowhere: bool) -> bool {
     #[derive(Deserialize)]
     struct Reasoning {
         r#type: Option<String>,

@@ -2,8 +2,8 @@
 //!
 //! A client that spoke this protocol itself is passed on to the letter: numbers, order and members unknown to us are kept, and only
 //! `model` and `stream` are ours. What it said to lastword alone stays here; so do `background` and `previous_response_id`, since it is
-//! here that the answer goes on without its client, and that the one before it lies. Any other prompt is said in the words of this
-//! protocol, and nothing of it is to stay with the upstream.
+//! here that the answer goes on without its client, and that the one before it lies, and reasoning that nobody can go on with. Any other
+//! prompt is said in the words of this protocol, and nothing of it is to stay with the upstream.
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -29,6 +29,12 @@ pub fn request(prompt: &Prompt, model: &str, extras: &[&Map<String, Value>]) -> 
             let mut body: Members = object.map_err(|_| "the request's body must be a JSON object".to_owned())?;
             body.remove("background");
             body.remove("previous_response_id");
+            let input: Option<Vec<Json>> = body.get("input").and_then(|input| serde_json::from_str(input.get()).ok());
+            let mut items = input.unwrap_or_default();
+            if items.iter().any(|item| items::is_bare_reasoning(item, false)) {
+                items.retain(|item| !items::is_bare_reasoning(item, false));
+                body.set("input", &items);
+            }
             body.without_ours()
         }
         None => Crossing::of(prompt)?.body,
@@ -266,6 +272,23 @@ mod tests {
         assert!(!body(&foreign, &[]).contains("alias"));
         let none = Prompt { protocol: NAME.into(), body: json(json!([1])), ..Prompt::default() };
         assert!(request(&none, "m", &[]).is_err());
+    }
+
+    #[test]
+    fn reasoning_that_nobody_can_go_on_with_stays_here() {
+        let made = r#"{"type":"reasoning","id":"rs_0199c0ffee007000800000000000abcd_0","summary":[]}"#;
+        let theirs = r#"{"type":"reasoning","id":"rs_68ab","summary":[]}"#;
+        let sealed = r#"{"type":"reasoning","summary":[],"encrypted_content":"x","y":1.0}"#;
+        let own = |items: &[&str]| format!(r#"{{"input":[{}],"model":"m"}}"#, items.join(","));
+        let told = |own: String| {
+            let prompt = Prompt { protocol: NAME.into(), body: serde_json::from_str(&own).ok(), ..Prompt::default() };
+            body(&prompt, &[])
+        };
+        assert_eq!(
+            told(own(&[made, theirs, sealed])),
+            own(&[theirs, sealed]).replace("\"m\"", "\"m\",\"stream\":true")
+        );
+        assert!(told(r#"{"input":"Hi"}"#.to_owned()).contains(r#""input":"Hi""#));
     }
 
     #[test]

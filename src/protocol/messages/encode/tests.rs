@@ -378,6 +378,34 @@ fn an_answer_that_is_not_whole_ends_with_its_error() {
     assert_eq!(told, Status::Cancelled);
 }
 
+/// Some servers say `stop` where they call, and agents wait for `tool_use`.
+#[test]
+fn who_called_a_tool_stopped_for_it() {
+    let of = PartType::ToolCall;
+    for (raw, told) in [(Some("stop"), "tool_use"), (None, "tool_use"), (Some("pause_turn"), "pause_turn")] {
+        let finish = Finish { reason: Some(Reason::Stop), raw: raw.map(str::to_owned), ..Finish::default() };
+        assert_eq!(told::stop_reason(&finish, true), told);
+    }
+    assert_eq!(told::stop_reason(&Finish::default(), true), "tool_use");
+    let events = [
+        call(0, Some("call:0"), "f", None),
+        stop(0, of),
+        call(1, Some(""), "f", None),
+        stop(1, of),
+        finish(Reason::Stop),
+        end(Status::Completed, None),
+    ];
+    let whole: serde_json::Value = serde_json::from_str(&message(&events).expect("an answer")).expect("JSON");
+    assert_eq!(whole["stop_reason"], "tool_use");
+    let ids = [0, 1].map(|n| whole["content"][n]["id"].as_str().unwrap_or_default().to_owned());
+    assert_eq!(
+        ids,
+        [crate::protocol::messages::ids::clean("call:0").into_owned(), "toolu_ID_1".to_owned()],
+        "ids that may be sent back"
+    );
+    assert!(short(&events).contains(r#""stop_reason":"tool_use""#));
+}
+
 #[test]
 fn a_reason_is_told_in_the_words_of_this_protocol() {
     for (reason, raw, told) in [
@@ -393,18 +421,13 @@ fn a_reason_is_told_in_the_words_of_this_protocol() {
         (None, None, "end_turn"),
     ] {
         let finish = Finish { reason, raw: raw.map(str::to_owned), ..Finish::default() };
-        assert_eq!(told::stop_reason(&finish), told);
+        assert_eq!(told::stop_reason(&finish, false), told);
     }
     // llama.cpp says so where it met a stop sequence; other protocols have no word for that.
     let met = |raw: &str| {
         let stop_sequence = Some("END".to_owned());
-        told::stop_reason(&Finish {
-            reason: Some(Reason::Stop),
-            raw: Some(raw.to_owned()),
-            stop_sequence,
-            safety: None,
-        })
-        .to_owned()
+        let finish = Finish { reason: Some(Reason::Stop), raw: Some(raw.to_owned()), stop_sequence, safety: None };
+        told::stop_reason(&finish, false).to_owned()
     };
     assert_eq!((met("end_turn"), met("stop")), ("end_turn".to_owned(), "stop_sequence".to_owned()));
 }

@@ -78,6 +78,35 @@ fn what_is_said_becomes_parts_of_the_common_form() {
 }
 
 #[test]
+fn what_a_document_is_about_and_that_a_tool_failed_are_said_in_words() {
+    let text = |text: &str| json!({ "type": "text", "text": text });
+    let said = |block: &str| messages(&format!(r#"[{{"role":"user","content":[{block},{block}]}}]"#))[0].clone();
+    let document = |source: &str| format!(r#"{{"type":"document","title":"T","context":"C","source":{source}}}"#);
+    let words = said(&document(r#"{"type":"text","media_type":"text/plain","data":"words"}"#));
+    assert_eq!(words["content"][0], text("T\n\nC\n\nwords"));
+    let bytes = said(&document(r#"{"type":"base64","media_type":"application/pdf","data":"AA=="}"#));
+    assert_eq!((&bytes["content"][0], &bytes["content"][1]["type"]), (&text("C"), &json!("file")));
+    let nested = said(&document(r#"{"type":"content","content":[{"type":"text","text":"a"}]}"#));
+    assert_eq!((&nested["content"][0], &nested["content"][1]), (&text("T\n\nC"), &text("a")));
+    let failed = said(r#"{"type":"tool_result","tool_use_id":"a","content":"No such file","is_error":true}"#);
+    assert_eq!(failed["content"], "The tool failed:\nNo such file");
+    let fine = said(r#"{"type":"tool_result","tool_use_id":"a","content":"found","is_error":false}"#);
+    assert_eq!(fine["content"], "found");
+}
+
+/// What has no words elsewhere must be kept to be named, and these cannot be.
+#[test]
+fn a_block_that_cannot_be_kept_is_refused() {
+    let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+    for member in [r#""\ud800""#, "1e999", &deep] {
+        let block = format!(r#"{{"type":"search_result","x":{member}}}"#);
+        let turns = format!(r#"{{"max_tokens":1,"messages":[{{"role":"user","content":[{block}]}}]}}"#);
+        let error = parse(turns.as_bytes()).expect_err("no value");
+        assert_eq!(error.field.as_deref(), Some("messages[0].content[0]"), "{error}");
+    }
+}
+
+#[test]
 fn calls_and_their_results_become_messages_of_their_own() {
     let turns = r#"[{"role":"user","content":[{"type":"text","text":"Look"}]},
         {"role":"assistant","content":[{"type":"thinking","thinking":"hm","signature":"s"},{"type":"redacted_thinking","data":"x"},
@@ -98,7 +127,7 @@ fn calls_and_their_results_become_messages_of_their_own() {
             { "role": "assistant", "content": "I look.", "tool_calls": calls },
             result("a", "found"),
             result("b", "1\n2"),
-            result("c", ""),
+            result("c", "The tool failed:"),
             { "role": "user", "content": "And?" },
             { "role": "assistant", "content": "" },
             { "role": "system", "content": "Be brief." },

@@ -78,7 +78,7 @@ fn roles_alternate_and_results_are_the_users() {
 #[test]
 fn who_says_nothing_has_no_turn() {
     let turns = r#"[{"role":"system","content":" "},{"role":"user","content":"a"},{"role":"assistant","content":""},
-        {"role":"user","content":[{"type":"text","text":""},{"type":"text","text":"b"}]}]"#;
+        {"role":"assistant","content":"\n"},{"role":"user","content":[{"type":"text","text":" \n"},{"type":"text","text":"b"}]}]"#;
     let body = value(&chat(turns, Params::default()));
     let said = json!([{ "type": "text", "text": "a" }, { "type": "text", "text": "b" }]);
     assert_eq!(body["messages"], json!([{ "role": "user", "content": said }]));
@@ -100,6 +100,10 @@ fn images_and_files_have_their_blocks() {
             r#"{"type":"file","file":{"filename":"a.pdf","file_data":"data:application/pdf;base64,AA=="}}"#,
             json!({ "type": "document", "source": { "type": "base64", "media_type": "application/pdf", "data": "AA==" }, "title": "a.pdf" }),
         ),
+        (
+            r#"{"type":"file","file":{"filename":"a.md","file_data":"data:text/markdown;charset=utf-8;base64,SGnDqQ=="}}"#,
+            json!({ "type": "document", "source": { "type": "text", "media_type": "text/plain", "data": "Hié" }, "title": "a.md" }),
+        ),
     ] {
         let prompt = chat(&format!(r#"[{{"role":"user","content":[{part}]}}]"#), Params::default());
         assert_eq!(value(&prompt)["messages"][0]["content"], json!([block]));
@@ -117,6 +121,11 @@ fn what_cannot_be_said_is_refused_by_its_place() {
             "messages[0].content[1], a part of the type `input_audio`",
         ),
         (user(r#"{"type":"file","file":{"file_id":"f"}}"#), "messages[0].content[1]"),
+        (
+            user(r#"{"type":"file","file":{"file_data":"data:application/zip;base64,AA=="}}"#),
+            "messages[0].content[1], a part of the type `file`, cannot be said to an upstream of Messages; as data",
+        ),
+        (user(r#"{"type":"file","file":{"file_data":"data:text/plain;base64,/w=="}}"#), "messages[0].content[1]"),
         (user(r#"{"type":"image_url","image_url":{"url":"gs://a"}}"#), "messages[0].content[1]"),
         (user("7"), "messages[0].content[1]"),
         (
@@ -152,19 +161,19 @@ fn tools_and_the_form_of_the_answer_cross_and_what_does_not_is_named() {
     });
     let body = body(&prompt);
     for part in [
-        r#""tools":[{"name":"f","description":"d","input_schema":{"b":1.0,"a":2},"strict":true},{"name":"g","input_schema":{"properties":{},"type":"object"}}]"#,
+        r#""tools":[{"name":"f","description":"d","input_schema":{"b":1.0,"a":2,"type":"object"},"strict":true},{"name":"g","input_schema":{"properties":{},"type":"object"}}]"#,
         r#""tool_choice":{"disable_parallel_tool_use":true,"type":"any"}"#,
         r#""output_config":{"format":{"type":"json_schema","schema":{"b":1.0,"a":2}}}"#,
     ] {
         assert!(body.contains(part), "{part} in {body}");
     }
     assert!(!body.contains("temperature") && !body.contains("seed"), "{body}");
-    assert_eq!(unsaid(&prompt).expect("fit"), ["temperature", "tools[1]", "seed"]);
+    assert_eq!(unsaid(&prompt, "m").expect("fit"), ["temperature", "tools[1]", "seed"]);
     let told = |choice: &str, parallel| {
         let tools = Some(json(r#"[{"type":"function","function":{"name":"f"}}]"#));
         let params =
             Params { tools, tool_choice: Some(json(choice)), parallel_tool_calls: parallel, ..Params::default() };
-        (value(&hi(params.clone()))["tool_choice"].clone(), unsaid(&hi(params)).expect("fit"))
+        (value(&hi(params.clone()))["tool_choice"].clone(), unsaid(&hi(params), "m").expect("fit"))
     };
     assert_eq!(told("null", None).0, Value::Null);
     assert_eq!(told("null", Some(false)).0, json!({ "type": "auto", "disable_parallel_tool_use": true }));
@@ -174,7 +183,7 @@ fn tools_and_the_form_of_the_answer_cross_and_what_does_not_is_named() {
     assert_eq!(told(r#"{"type":"allowed_tools"}"#, None), (Value::Null, vec!["tool_choice".to_owned()]));
     for (format, unsaid) in [(r#"{"type":"text"}"#, &[][..]), (r#"{"type":"json_object"}"#, &["response_format"])] {
         let prompt = hi(Params { response_format: Some(json(format)), ..Params::default() });
-        assert_eq!(super::unsaid(&prompt).expect("fit"), unsaid);
+        assert_eq!(super::unsaid(&prompt, "m").expect("fit"), unsaid);
         assert!(!self::body(&prompt).contains("output_config"));
     }
 }
@@ -186,7 +195,7 @@ fn thinking_is_asked_for_where_it_fits() {
         let body = value(&hi(effort(word)));
         assert_eq!(body["thinking"], json!({ "type": "enabled", "budget_tokens": budget }), "{word}");
         assert_eq!(body["max_tokens"], 4096 + budget, "there is room for an answer behind it");
-        assert_eq!(unsaid(&hi(effort(word))).expect("fit"), [""; 0]);
+        assert_eq!(unsaid(&hi(effort(word)), "m").expect("fit"), [""; 0]);
     }
     assert_eq!(value(&hi(effort("none")))["thinking"], json!({ "type": "disabled" }));
     let tools = Some(json(r#"[{"type":"function","function":{"name":"f"}}]"#));
@@ -198,12 +207,107 @@ fn thinking_is_asked_for_where_it_fits() {
         Params { tools, tool_choice: Some(json("\"required\"")), ..effort("low") },
     ] {
         assert_eq!(value(&hi(params.clone()))["thinking"], Value::Null, "{params:?}");
-        assert_eq!(unsaid(&hi(params)).expect("fit"), ["reasoning_effort"]);
+        assert_eq!(unsaid(&hi(params), "m").expect("fit"), ["reasoning_effort"]);
     }
     let turns = r#"[{"role":"user","content":"a"},{"role":"tool","tool_call_id":"a","content":"1"}]"#;
-    assert_eq!(unsaid(&chat(turns, effort("low"))).expect("fit"), ["reasoning_effort"]);
+    assert_eq!(unsaid(&chat(turns, effort("low")), "m").expect("fit"), ["reasoning_effort"]);
+    for turns in [
+        r#"[{"role":"user","content":"a"},{"role":"tool","tool_call_id":"a","content":"1"},{"role":"user","content":"b"}]"#,
+        r#"[{"role":"user","content":"a"},{"role":"assistant","content":"It"}]"#,
+    ] {
+        assert_eq!(unsaid(&chat(turns, effort("low")), "m").expect("fit"), ["reasoning_effort"], "{turns}");
+    }
+    let over = r#"[{"role":"tool","tool_call_id":"a","content":"1"},{"role":"assistant","content":"b"},{"role":"user","content":"c"}]"#;
+    assert_eq!(unsaid(&chat(over, effort("low")), "m").expect("fit"), [""; 0]);
     let fits = hi(Params { max_tokens: Some(4097), ..effort("medium") });
     assert_eq!(value(&fits)["thinking"]["budget_tokens"], 4096);
+}
+
+#[test]
+fn the_newer_models_are_told_an_effort() {
+    let format = Some(json(r#"{"type":"json_schema","json_schema":{"name":"x","schema":{}}}"#));
+    let asked = |model: &str, effort: &str, turns: &str| {
+        let params = Params {
+            reasoning_effort: Some(effort.to_owned()),
+            response_format: format.clone(),
+            max_tokens: Some(5),
+            ..Params::default()
+        };
+        let prompt = chat(turns, params);
+        let body: Value = serde_json::from_slice(&request(&prompt, model, &[]).expect("a body")).expect("JSON");
+        let said = unsaid(&prompt, model).expect("fit").is_empty();
+        (body["thinking"]["type"].clone(), body["output_config"]["effort"].clone(), said)
+    };
+    let turn = r#"[{"role":"user","content":"a"}]"#;
+    let result = r#"[{"role":"tool","tool_call_id":"a","content":"1"}]"#;
+    assert_eq!(asked("claude-opus-4-7", "minimal", turn), (json!("adaptive"), json!("low"), true));
+    assert_eq!(asked("claude-opus-4-7", "xhigh", result), (json!("adaptive"), json!("xhigh"), true));
+    assert_eq!(asked("claude-sonnet-4-6", "max", turn), (json!("adaptive"), json!("high"), true));
+    assert_eq!(asked("claude-opus-4-7", "none", turn), (json!("disabled"), Value::Null, true));
+    assert_eq!(asked("claude-opus-5", "none", turn), (Value::Null, Value::Null, false));
+    assert_eq!(asked("claude-opus-4-7", "wild", turn), (Value::Null, Value::Null, false));
+    let prompt = hi(Params { reasoning_effort: Some("high".into()), response_format: format, ..Params::default() });
+    let body = String::from_utf8(request(&prompt, "claude-opus-5", &[]).expect("a body")).expect("text");
+    let config = r#""output_config":{"effort":"high","format":{"type":"json_schema","schema":{}}}"#;
+    assert!(body.contains(config) && body.contains(r#""max_tokens":20480"#), "{body}");
+}
+
+#[test]
+fn results_come_first_and_their_ids_are_clean() {
+    let turns = r#"[{"role":"assistant","tool_calls":[{"id":"call:0","function":{"name":"f"}},{"id":"b","function":{"name":"f"}}]},
+        {"role":"user","name":"Ann","content":"Wait"},{"role":"tool","tool_call_id":"call:0","content":"1"},{"role":"tool","tool_call_id":"b"}]"#;
+    let prompt = chat(turns, Params::default());
+    let messages = value(&prompt)["messages"].clone();
+    let (calls, answers) = (&messages[0]["content"], &messages[1]["content"]);
+    assert_eq!(calls[0]["id"], *ids::clean("call:0"));
+    assert_eq!((&answers[0]["tool_use_id"], &answers[0]["content"]), (&calls[0]["id"], &json!("1")));
+    assert_eq!((&answers[1]["tool_use_id"], &calls[1]["id"]), (&json!("b"), &json!("b")));
+    assert_eq!(answers[2]["text"], "Wait");
+    assert_eq!(unsaid(&prompt, "m").expect("fit"), ["messages[1].name"]);
+}
+
+#[test]
+fn one_word_on_sampling_and_stops_that_are_seen() {
+    let stop = vec!["\n".to_owned(), "END".to_owned()];
+    let prompt = hi(Params { temperature: Some(0.5), top_p: Some(0.5), stop, ..Params::default() });
+    let body = value(&prompt);
+    assert_eq!((&body["temperature"], &body["top_p"]), (&json!(0.5), &Value::Null));
+    assert_eq!(body["stop_sequences"], json!(["END"]));
+    assert_eq!(unsaid(&prompt, "m").expect("fit"), ["top_p", "stop"]);
+    let blank = hi(Params { stop: vec![" ".into()], temperature: Some(2.0), top_p: Some(0.5), ..Params::default() });
+    assert_eq!((&value(&blank)["stop_sequences"], &value(&blank)["top_p"]), (&Value::Null, &json!(0.5)));
+}
+
+#[test]
+fn arguments_are_an_object() {
+    for (parameters, told) in [
+        ("{}", r#"{"type":"object"}"#),
+        (r#"{"type":null,"x":1.0}"#, r#"{"type":"object","x":1.0}"#),
+        (r#"{"type":"object","x":1.0}"#, r#"{"type":"object","x":1.0}"#),
+    ] {
+        let tool = format!(r#"[{{"type":"function","function":{{"name":"f","parameters":{parameters}}}}}]"#);
+        let body = body(&hi(Params { tools: Some(json(&tool)), ..Params::default() }));
+        assert!(body.contains(&format!(r#""input_schema":{told}"#)), "{body}");
+    }
+}
+
+#[test]
+fn thinking_that_nobody_has_signed_stays_here() {
+    let thought = |signature: &str| format!(r#"{{"type":"thinking","thinking":"hm"{signature}}}"#);
+    let own = format!(
+        r#"{{"messages":[{{"role":"user","content":"a"}},{{"role":"assistant","x":1.0,"content":[{},{},{{"type":"text","text":"b"}}]}},{{"role":"assistant","content":[{}]}}],"model":"m"}}"#,
+        thought(r#","signature":"""#),
+        thought(r#","signature":"s""#),
+        thought(""),
+    );
+    let told = format!(
+        r#"{{"messages":[{{"role":"user","content":"a"}},{{"role":"assistant","x":1.0,"content":[{},{{"type":"text","text":"b"}}]}}],"model":"m"}}"#,
+        thought(r#","signature":"s""#),
+    );
+    let counted = counting(&json(&own), "m").expect("a body");
+    assert_eq!(String::from_utf8(counted).expect("text"), told);
+    let prompt = Prompt { protocol: "messages".into(), body: Some(json(&own)), ..Prompt::default() };
+    assert_eq!(body(&prompt), told.replace(r#""model":"m""#, r#""model":"m","stream":true"#));
 }
 
 #[test]
@@ -217,7 +321,7 @@ fn a_body_of_the_same_protocol_is_kept_to_the_letter() {
     let kept =
         r#"{"temperature":1.10,"messages":[{"role":"user","x":1e2}],"model":"m","stream":true,"z":{"b":1,"a":2}}"#;
     assert_eq!(body(&prompt), kept);
-    assert_eq!(unsaid(&prompt).expect("fit"), [""; 0]);
+    assert_eq!(unsaid(&prompt, "m").expect("fit"), [""; 0]);
     let counting = counting(&json(text), "m").expect("a body");
     assert_eq!(String::from_utf8(counting).expect("text"), kept.replace(r#""stream":true"#, r#""stream":false"#));
     let none = Prompt { body: Some(json("[1]")), ..prompt };
