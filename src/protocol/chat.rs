@@ -11,6 +11,7 @@
 //! whole answer, [`ErrorObject`] what went wrong. Reasoning is told as `reasoning_content`, and every frame has its cursor as id.
 
 mod completion;
+mod crossing;
 mod decode;
 mod encode;
 mod envelope;
@@ -26,7 +27,7 @@ pub use encode::ChatEncode;
 pub use envelope::Envelope;
 pub use error::ErrorObject;
 pub use prompt::{Asked, parse};
-pub use request::{Dialect, PARTS, RESERVED, request};
+pub use request::{Dialect, PARTS, RESERVED, request, unsaid};
 
 use std::borrow::Cow;
 
