@@ -73,7 +73,9 @@ impl Backend for OpenAi {
 
     fn check(&self, prompt: &Prompt, model: &str) -> Result<Vec<String>, BackendError> {
         self.body(prompt, model)?;
-        Ok(prompt.dropped_by("chat", &[]))
+        let mut dropped = prompt.dropped_by("chat", &[]);
+        dropped.extend(chat::unsaid(prompt, self.dialect));
+        Ok(dropped)
     }
 
     fn clocks(&self) -> &Clocks {

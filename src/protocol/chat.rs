@@ -13,6 +13,7 @@
 
 mod chunk;
 mod completion;
+mod crossing;
 mod decode;
 mod encode;
 mod envelope;
@@ -29,7 +30,7 @@ pub use encode::ChatEncode;
 pub use envelope::Envelope;
 pub use error::ErrorObject;
 pub use prompt::{Asked, parse};
-pub use request::{Dialect, PARTS, RESERVED, request};
+pub use request::{Dialect, PARTS, RESERVED, request, unsaid};
 
 use std::borrow::Cow;
 

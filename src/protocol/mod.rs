@@ -11,6 +11,7 @@ mod fault;
 pub mod messages;
 mod named;
 pub mod native;
+mod openai;
 pub mod responses;
 
 pub use complaint::Complaint;

@@ -51,6 +51,15 @@ struct OpenCall {
     index: Option<u64>,
     at: Option<At>,
     tool: Tool,
+    /// Some of its arguments were told.
+    argued: bool,
+}
+
+impl OpenCall {
+    /// Whether a piece of the same index, with this id and name, begins another call.
+    fn has_another_behind(&self, id: &Option<String>, name: &Option<String>) -> bool {
+        self.argued && name.is_some() && id.is_some() && self.tool.call_id != *id
+    }
 }
 
 impl Decode for ChatDecode {
@@ -304,21 +313,27 @@ impl Answer {
 
     fn call(&mut self, piece: Call<'_>, events: &mut Events) {
         let Function { name, arguments } = piece.function.unwrap_or_default();
-        let known = match (piece.index, &piece.id) {
-            (Some(index), _) => self.calls.iter().position(|call| call.index == Some(index)),
-            (None, Some(id)) => self.calls.iter().position(|call| call.tool.call_id.as_ref() == Some(id)),
+        let (id, name) = (piece.id.filter(|id| !id.is_empty()), name.filter(|name| !name.is_empty()));
+        let known = match (piece.index, &id) {
+            (Some(_), _) => {
+                let known = self.calls.iter().rposition(|call| call.index == piece.index);
+                // Gemini gives every call the index 0.
+                known.filter(|n| !self.calls[*n].has_another_behind(&id, &name))
+            }
+            (None, Some(_)) => self.calls.iter().position(|call| call.tool.call_id == id),
             (None, None) => self.calls.len().checked_sub(1),
         };
         let known = known.unwrap_or_else(|| {
-            self.calls.push(OpenCall { index: piece.index, at: None, tool: Tool::default() });
+            self.calls.push(OpenCall { index: piece.index, at: None, tool: Tool::default(), argued: false });
             self.calls.len() - 1
         });
         let call = &mut self.calls[known];
         let tool = &mut call.tool;
-        tool.call_id = tool.call_id.take().or(piece.id.filter(|id| !id.is_empty()));
-        tool.name = tool.name.take().or(name.filter(|name| !name.is_empty()));
+        tool.call_id = tool.call_id.take().or(id);
+        tool.name = tool.name.take().or(name);
         tool.kind = tool.kind.take().or(piece.kind);
         let text = arguments.unwrap_or_default();
+        call.argued |= !text.is_empty();
         if (tool.call_id.is_some() && tool.name.is_some()) || !text.is_empty() {
             let at = self.begin_call(known, events);
             if !text.is_empty() {

@@ -3,8 +3,10 @@
 //! Read as OpenAI's own server reads it: what is not known here is no error, since the body goes on to an upstream of the same
 //! protocol as it came, and that may know it. What is read is what any other backend can be asked.
 
-use serde::{Deserialize, Deserializer};
-use serde_json::Number;
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer, de::IgnoredAny};
+use serde_json::{Number, json};
 
 use crate::{
     event::Json,
@@ -77,15 +79,33 @@ struct Body {
     strict: Option<bool>,
 }
 
-/// One message. Its other members (`refusal`, `audio`, …) mean something to the upstream only.
+/// One message. Its other members (`audio`, …) mean something to the upstream only.
 #[derive(Deserialize)]
 struct Turn {
     role: Speaker,
     content: Option<Content>,
+    refusal: Option<String>,
     name: Option<String>,
     tool_calls: Option<Json>,
     tool_call_id: Option<String>,
+    /// The form before tools.
+    function_call: Option<Json>,
 }
+
+/// What of a message is asked of any backend, and what of it an answer has for show or for its origin: all this may be left behind.
+const OF_TURNS: [&str; 11] = [
+    "role",
+    "content",
+    "refusal",
+    "name",
+    "tool_calls",
+    "tool_call_id",
+    "function_call",
+    "annotations",
+    "reasoning",
+    "reasoning_content",
+    "reasoning_details",
+];
 
 #[derive(Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -116,11 +136,13 @@ pub fn parse(body: &[u8]) -> Result<Asked, BadRequest> {
     let messages = messages.ok_or_else(|| {
         BadRequest::of("messages", "there are no `messages`", "give at least one, as {\"role\", \"content\"}")
     })?;
+    let mut foreign = members.beyond(&COMMON);
+    foreign.extend(beyond_turns(&whole)?);
     Ok(Asked {
         prompt: Prompt {
             protocol: "chat".into(),
             model: body.model.unwrap_or_default(),
-            messages: messages.into_iter().map(Message::from).collect(),
+            messages: common(messages),
             params: Params {
                 max_tokens: body.max_completion_tokens.or(body.max_tokens),
                 temperature: body.temperature,
@@ -137,7 +159,7 @@ pub fn parse(body: &[u8]) -> Result<Asked, BadRequest> {
             },
             backend_options: body.backend_options,
             on_disconnect: body.on_disconnect.unwrap_or(OnDisconnect::A_WHILE),
-            foreign: members.beyond(&COMMON),
+            foreign,
             strict: body.strict.unwrap_or_default(),
             body: Some(whole),
             ..Prompt::default()
@@ -160,8 +182,24 @@ fn whole<'de, D: Deserializer<'de>>(d: D) -> Result<Option<i64>, D::Error> {
     Ok(number.and_then(|number| number.as_i64()))
 }
 
-impl From<Turn> for Message {
-    fn from(turn: Turn) -> Self {
+/// The members of messages that only an upstream of this protocol understands, by their paths.
+fn beyond_turns(whole: &Json) -> Result<Vec<String>, BadRequest> {
+    #[derive(Deserialize)]
+    struct Named {
+        messages: Vec<BTreeMap<String, Option<IgnoredAny>>>,
+    }
+    let Named { messages } = body::read(whole, "")?;
+    let beyond = messages.iter().enumerate().flat_map(|(n, members)| {
+        let unknown = members.iter().filter(|(name, value)| value.is_some() && !OF_TURNS.contains(&&***name));
+        unknown.map(move |(name, _)| format!("messages[{n}].{name}"))
+    });
+    Ok(beyond.collect())
+}
+
+/// The messages, with what has an older form in its newer one.
+fn common(turns: Vec<Turn>) -> Vec<Message> {
+    let mut called: Option<String> = None;
+    let messages = turns.into_iter().enumerate().map(|(n, turn)| {
         let role = match turn.role {
             Speaker::System => Role::System,
             Speaker::Developer => Role::Developer,
@@ -169,9 +207,33 @@ impl From<Turn> for Message {
             Speaker::Assistant => Role::Assistant,
             Speaker::Tool | Speaker::Function => Role::Tool,
         };
-        let Turn { content, name, tool_calls, tool_call_id, .. } = turn;
-        Self { role, content, name, tool_calls, tool_call_id }
-    }
+        let Turn { mut content, mut name, mut tool_calls, mut tool_call_id, .. } = turn;
+        if let Some(refusal) = turn.refusal.filter(|refusal| !refusal.is_empty()) {
+            content = Some(refused(content, &refusal));
+        }
+        // A function had no id: its result was the next message.
+        if let (None, Some(function)) = (&tool_calls, turn.function_call) {
+            let id = called.insert(format!("call_{n}"));
+            tool_calls = Json::of(&[json!({ "id": id, "type": "function", "function": function })]);
+        }
+        if matches!(turn.role, Speaker::Function) {
+            name = None;
+            tool_call_id = tool_call_id.or(called.take());
+        }
+        Message { role, content, name, tool_calls, tool_call_id }
+    });
+    messages.collect()
+}
+
+/// What was said, and a refusal behind it.
+fn refused(said: Option<Content>, refusal: &str) -> Content {
+    let mut parts = match said {
+        Some(Content::Parts(parts)) => parts,
+        Some(Content::Text(text)) if !text.is_empty() => vec![json!({ "type": "text", "text": text })],
+        Some(Content::Text(_)) | None => Vec::new(),
+    };
+    parts.push(json!({ "type": "refusal", "refusal": refusal }));
+    Content::Parts(parts)
 }
 
 #[cfg(test)]
@@ -195,6 +257,31 @@ mod tests {
         assert_eq!(prompt.params.stop, ["END"]);
         assert_eq!(prompt.on_disconnect, OnDisconnect::CancelAfter(Duration::from_secs(30)));
         assert_eq!(prompt.body.as_ref().map(Json::get), Some(body.trim().replace('\n', " ").as_str()));
+    }
+
+    #[test]
+    fn refusals_and_functions_have_newer_forms() {
+        let body = r#"{"messages":[{"role":"assistant","content":null,"refusal":"No."},
+            {"role":"assistant","content":null,"refusal":null,"function_call":{"name":"f","arguments":"{}"}},
+            {"role":"function","name":"f","content":"7"}]}"#;
+        let messages =
+            serde_json::to_value(&parse(body.as_bytes()).expect("good").prompt.messages).expect("plain data");
+        let call = json!({"id":"call_1","type":"function","function":{"name":"f","arguments":"{}"}});
+        assert_eq!(
+            messages,
+            json!([
+                {"role":"assistant","content":[{"type":"refusal","refusal":"No."}]},
+                {"role":"assistant","tool_calls":[call]},
+                {"role":"tool","content":"7","tool_call_id":"call_1"},
+            ])
+        );
+    }
+
+    #[test]
+    fn what_a_message_has_for_this_protocol_alone_is_named() {
+        let body = r#"{"messages":[{"role":"user","content":"Hi","x":null},
+            {"role":"assistant","audio":{"id":"a"},"annotations":[],"reasoning_content":"hm"}],"logit_bias":{}}"#;
+        assert_eq!(parse(body.as_bytes()).expect("good").prompt.foreign, ["logit_bias", "messages[1].audio"]);
     }
 
     #[test]

@@ -6,10 +6,8 @@
 
 use serde_json::{Map, Value};
 
-use crate::{
-    prompt::{Content, Message, Prompt, Role},
-    protocol::body::Members,
-};
+use super::crossing::Crossing;
+use crate::{prompt::Prompt, protocol::body::Members};
 
 /// The members that lastword itself decides on: nobody's extras may hold them.
 pub const RESERVED: [&str; 3] = ["model", "stream", "stream_options"];
@@ -20,7 +18,7 @@ pub const PARTS: [&str; 5] = ["text", "image_url", "input_audio", "file", "refus
 /// Where servers want the same thing said in two ways.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Dialect {
-    /// `max_tokens`, which every server knows.
+    /// `max_tokens`, which every server knows; one system message, and functions for tools.
     #[default]
     Common,
     /// `max_completion_tokens`: OpenAI's reasoning models refuse the older name, and few others know the newer one.
@@ -33,7 +31,7 @@ pub enum Dialect {
 pub fn request(prompt: &Prompt, model: &str, dialect: Dialect, extras: &[&Map<String, Value>]) -> Option<Vec<u8>> {
     let mut body = match (&*prompt.protocol, &prompt.body) {
         ("chat", Some(body)) => serde_json::from_str::<Members>(body.get()).ok()?.without_ours(),
-        _ => from_common(prompt, dialect),
+        _ => Crossing::of(prompt, dialect).body,
     };
     body.set("model", model);
     for (name, value) in extras.iter().flat_map(|extra| extra.iter()) {
@@ -47,41 +45,19 @@ pub fn request(prompt: &Prompt, model: &str, dialect: Dialect, extras: &[&Map<St
     serde_json::to_vec(&body).ok()
 }
 
-/// The prompt's common form is already in the words of this protocol.
-fn from_common(prompt: &Prompt, dialect: Dialect) -> Members {
-    let mut body = Members::default();
-    body.set("model", "");
-    let system = prompt.system.as_ref().map(|text| Message {
-        role: Role::System,
-        content: Some(Content::Text(text.clone())),
-        name: None,
-        tool_calls: None,
-        tool_call_id: None,
-    });
-    body.set("messages", &system.iter().chain(&prompt.messages).collect::<Vec<_>>());
-    let params = &prompt.params;
-    let max_tokens = match dialect {
-        Dialect::Common => "max_tokens",
-        Dialect::OpenAi => "max_completion_tokens",
-    };
-    body.set_some(max_tokens, params.max_tokens.as_ref());
-    body.set_some("temperature", params.temperature.as_ref());
-    body.set_some("top_p", params.top_p.as_ref());
-    body.set_some("stop", (!params.stop.is_empty()).then_some(&params.stop));
-    body.set_some("seed", params.seed.as_ref());
-    body.set_some("tools", params.tools.as_ref());
-    body.set_some("tool_choice", params.tool_choice.as_ref());
-    body.set_some("response_format", params.response_format.as_ref());
-    body.set_some("parallel_tool_calls", params.parallel_tool_calls.as_ref());
-    body.set_some("reasoning_effort", params.reasoning_effort.as_ref());
-    body.set_some("user", params.user.as_ref());
-    body
+/// What of a prompt of another protocol is not said to such a server, by name.
+#[must_use]
+pub fn unsaid(prompt: &Prompt, dialect: Dialect) -> Vec<String> {
+    match (&*prompt.protocol, &prompt.body) {
+        ("chat", Some(_)) => Vec::new(),
+        _ => Crossing::of(prompt, dialect).unsaid,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::prompt::Params;
+    use crate::prompt::{Message, Params, Role};
 
     fn body(prompt: &Prompt, dialect: Dialect, extras: &[&Map<String, Value>]) -> String {
         String::from_utf8(request(prompt, "m", dialect, extras).expect("a body")).expect("text")

@@ -5,7 +5,7 @@
 //! what the messages hold is translated in `content`.
 
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{NAME, content};
 use crate::{
@@ -214,8 +214,29 @@ fn response_format(format: &Json) -> Option<Json> {
         json_schema: Schema,
     }
     let Format { r#type, schema } = serde_json::from_str(format.get()).ok()?;
-    let json_schema = Schema { name: "answer", schema, strict: true };
+    let strict =
+        serde_json::from_str(schema.get()).is_ok_and(|schema: Value| schema["type"] == "object" && is_strict(&schema));
+    let json_schema = Schema { name: "answer", schema, strict };
     (r#type == "json_schema").then(|| Json::of(&Common { r#type: "json_schema", json_schema })).flatten()
+}
+
+/// Whether a schema is one that OpenAI takes as strict: every object has all of its properties, and no others.
+fn is_strict(schema: &Value) -> bool {
+    let whole = |object: &serde_json::Map<String, Value>| {
+        let properties = object.get("properties").and_then(Value::as_object);
+        if properties.is_none() && object.get("type").is_none_or(|kind| kind != "object") {
+            return true;
+        }
+        let required = object.get("required").and_then(Value::as_array);
+        let is_required = |name: &String| required.is_some_and(|all| all.iter().any(|known| known == name));
+        object.get("additionalProperties") == Some(&Value::Bool(false))
+            && properties.is_none_or(|all| all.keys().all(is_required))
+    };
+    match schema {
+        Value::Object(object) => whole(object) && object.values().all(is_strict),
+        Value::Array(list) => list.iter().all(is_strict),
+        _ => true,
+    }
 }
 
 /// The client's own tools are functions. Those that Anthropic runs, or has taught its models, mean nothing elsewhere.

@@ -12,11 +12,14 @@ use super::{NAME, items};
 use crate::{
     event::Json,
     prompt::{Content, Prompt},
-    protocol::body::Members,
+    protocol::{body::Members, openai},
 };
 
 /// The members that lastword itself decides on: nobody's extras may hold them.
 pub const RESERVED: [&str; 4] = ["model", "stream", "background", "previous_response_id"];
+
+/// OpenAI refuses a request for fewer.
+const LEAST_TOKENS: u64 = 16;
 
 /// The body that asks `model` for an answer. The members of each of `extras` replace those of the same name, in this order.
 ///
@@ -112,12 +115,14 @@ impl Crossing {
         body.set("model", "");
         body.set_some("instructions", prompt.system.as_ref());
         body.set("input", &items::from_messages(&prompt.messages));
-        body.set_some("max_output_tokens", params.max_tokens.as_ref());
+        body.set_some("max_output_tokens", params.max_tokens.map(|most| most.max(LEAST_TOKENS)).as_ref());
         body.set_some("temperature", params.temperature.as_ref());
         body.set_some("top_p", params.top_p.as_ref());
-        body.set_some("reasoning", params.reasoning_effort.as_ref().map(|effort| json!({ "effort": effort })).as_ref());
-        body.set_some("parallel_tool_calls", params.parallel_tool_calls.as_ref());
-        body.set_some("user", params.user.as_ref());
+        body.set_some("reasoning", openai::effort(params).map(|effort| json!({ "effort": effort })).as_ref());
+        body.set_some("user", openai::user(params).as_ref());
+        if params.max_tokens.is_some_and(|most| most < LEAST_TOKENS) {
+            crossing.unsaid.push("max_tokens".to_owned());
+        }
         crossing.tools(prompt);
         crossing.format(prompt);
         crossing.body.set("store", &false);
@@ -139,6 +144,7 @@ impl Crossing {
             return;
         }
         self.body.set("tools", &tools);
+        self.body.set_some("parallel_tool_calls", params.parallel_tool_calls.as_ref());
         let Some(choice) = &params.tool_choice else { return };
         if choice.get().starts_with('"') {
             self.body.set("tool_choice", choice);
@@ -241,7 +247,7 @@ mod tests {
             system: Some("Be brief.".into()),
             messages: vec![Message::text(Role::User, "Hi")],
             params: Params {
-                max_tokens: Some(5),
+                max_tokens: Some(50),
                 reasoning_effort: Some("low".into()),
                 user: Some("u".into()),
                 ..Params::default()
@@ -252,7 +258,7 @@ mod tests {
             body(&prompt, &[]),
             r#"{"model":"m","instructions":"Be brief.","input":[{"type":"message","role":"user","content":"Hi"}],"#
                 .to_owned()
-                + r#""max_output_tokens":5,"reasoning":{"effort":"low"},"user":"u","store":false,"stream":true}"#
+                + r#""max_output_tokens":50,"reasoning":{"effort":"low"},"user":"u","store":false,"stream":true}"#
         );
     }
 
@@ -368,6 +374,26 @@ mod tests {
         assert!(error.contains("messages[0].content[1]") && error.contains("`video_url`"), "{error}");
         prompt.messages[0].content = None;
         assert_eq!(unsaid(&prompt), Ok(vec!["messages[0].name".to_owned()]));
+    }
+
+    #[test]
+    fn what_openai_refuses_is_not_asked() {
+        let params = Params {
+            max_tokens: Some(5),
+            user: Some("u".repeat(140)),
+            reasoning_effort: Some("max".into()),
+            parallel_tool_calls: Some(false),
+            tools: json(json!([])),
+            ..Params::default()
+        };
+        let mut prompt = Prompt { params, ..Prompt::default() };
+        let told: Value = serde_json::from_str(&body(&prompt, &[])).expect("JSON");
+        assert_eq!((&told["max_output_tokens"], &told["reasoning"]), (&json!(16), &json!({ "effort": "xhigh" })));
+        assert_eq!(told["user"].as_str().map(str::len), Some(64));
+        assert_eq!(told.get("parallel_tool_calls"), None);
+        assert_eq!(unsaid(&prompt), Ok(vec!["max_tokens".to_owned()]));
+        prompt.params.tools = json(json!([{"type":"function","function":{"name":"f"}}]));
+        assert!(body(&prompt, &[]).contains(r#""parallel_tool_calls":false"#));
     }
 
     #[test]

@@ -153,6 +153,27 @@ fn calls_without_an_index_are_told_apart_by_their_id() {
 }
 
 #[test]
+fn calls_of_one_index_are_told_apart_by_id_and_name() {
+    let (events, _) = decode(&[
+        &delta(r#"{"tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":"1"}}]}"#),
+        &delta(r#"{"tool_calls":[{"index":0,"id":"b","function":{"name":"f","arguments":"2"}}]}"#),
+        &delta(r#"{"tool_calls":[{"index":0,"function":{"arguments":"3"}}]}"#),
+        &delta(r#"{"tool_calls":[{"index":0,"id":"b","function":{"name":"f","arguments":"4"}}]}"#),
+        &delta(r#"{"tool_calls":[{"index":0,"id":"c","function":{"name":"","arguments":"5"}}]}"#),
+    ]);
+    assert_eq!(events, ["0.0 call a f -", "0.0 +1", "0.1 call b f -", "0.1 +2", "0.1 +3", "0.1 +4", "0.1 +5"]);
+}
+
+#[test]
+fn an_empty_id_goes_on_with_the_last_call() {
+    let (events, _) = decode(&[
+        &delta(r#"{"tool_calls":[{"id":"a","function":{"name":"f","arguments":"1"}}]}"#),
+        &delta(r#"{"tool_calls":[{"id":"","function":{"name":"","arguments":"2"}}]}"#),
+    ]);
+    assert_eq!(events, ["0.0 call a f -", "0.0 +1", "0.0 +2"]);
+}
+
+#[test]
 fn older_and_newer_forms_of_a_call_are_calls() {
     let (events, _) = decode(&[&delta(r#"{"function_call":{"name":"f","arguments":"1"}}"#)]);
     assert_eq!(events, ["0.0 call - f function_call", "0.0 +1"]);

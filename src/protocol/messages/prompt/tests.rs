@@ -190,9 +190,23 @@ fn how_much_to_think_and_in_what_form_to_answer_have_common_words() {
     let format = r#"{"type":"json_schema","schema":{"b":1.0,"a":2}}"#;
     for more in [format!(r#","output_config":{{"format":{format}}}"#), format!(r#","output_format":{format}"#)] {
         let prompt = asked(&more);
-        let common = r#"{"type":"json_schema","json_schema":{"name":"answer","schema":{"b":1.0,"a":2},"strict":true}}"#;
+        let common =
+            r#"{"type":"json_schema","json_schema":{"name":"answer","schema":{"b":1.0,"a":2},"strict":false}}"#;
         assert_eq!(prompt.params.response_format.as_ref().map(Json::get), Some(common));
         assert_eq!(prompt.foreign, [""; 0]);
+    }
+    let object = |more: &str| format!(r#"{{"type":"object","properties":{{"a":{{}}}}{more}}}"#);
+    let closed = object(r#","required":["a"],"additionalProperties":false"#);
+    for (schema, strict) in [
+        (closed.clone(), true),
+        (closed.replace("{}", &closed), true),
+        (closed.replace("{}", &object("")), false),
+        (object(r#","required":[],"additionalProperties":false"#), false),
+        (object(r#","required":["a"]"#), false),
+        (r#"{"type":"string"}"#.to_owned(), false),
+    ] {
+        let prompt = asked(&format!(r#","output_config":{{"format":{{"type":"json_schema","schema":{schema}}}}}"#));
+        assert_eq!(value(prompt.params.response_format.as_ref())["json_schema"]["strict"], strict, "{schema}");
     }
     assert_eq!(asked(r#","metadata":{"user_id":null,"x":1}"#).foreign, ["metadata"]);
 }
