@@ -375,9 +375,14 @@ impl ChatEncode {
 impl Encode for ChatEncode {
     const FOLDS: bool = true;
 
+    /// Nearly all are more of a choice that is known: of those nothing is to be learned, and only the header is looked at.
+    #[inline]
     fn skip(&mut self, record: &Record<'_>) {
         self.next.clear();
-        self.learn(record);
+        let more = record.head.kind == Kind::Delta;
+        if !more || self.choices.first().is_none_or(|begun| begun.choice != record.head.at.choice) {
+            self.learn(record);
+        }
     }
 
     fn encode(&mut self, cursor: Cursor, record: &Record<'_>, out: &mut BytesMut) {
