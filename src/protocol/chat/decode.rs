@@ -1,19 +1,20 @@
 //! Chunks of a Chat Completions answer to events. Each chunk is parsed once, and a token costs one allocation: its text.
 
+mod words;
+
 use std::{borrow::Cow, mem};
 
 use serde_json::{Value, value::RawValue};
 
+use self::words::{annotation, reason, usage};
 use super::{
-    Citation, Content, ContentPart, Counts, Function, ReasoningDetail,
+    Content, ContentPart, Function, ReasoningDetail,
     chunk::{Call, Choice, Chunk, Delta},
     rest::{self, Own, Repeated, Spelling},
     template::Template,
 };
 use crate::{
-    event::{
-        self, Annotation, At, Event, Finish, Json, Media, PartStart, PartState, PartStop, PartType, Reason, Tool, Usage,
-    },
+    event::{self, At, Event, Finish, Json, Media, PartStart, PartState, PartStop, PartType, Tool},
     protocol::{Complaint, Decode, DecodeError},
 };
 
@@ -422,38 +423,6 @@ fn complaint(error: Option<Value>, failed: bool) -> Option<Complaint> {
 fn malformed(error: &serde_json::Error) -> DecodeError {
     let what = if error.is_data() { "has a member of another type than Chat Completions has" } else { "is not JSON" };
     DecodeError::Malformed(format!("a chunk of the upstream's answer {what} (at byte {})", error.column()))
-}
-
-fn reason(raw: &str) -> Option<Reason> {
-    match raw {
-        "stop" => Some(Reason::Stop),
-        "length" => Some(Reason::Length),
-        "tool_calls" | "function_call" => Some(Reason::ToolCalls),
-        "content_filter" => Some(Reason::ContentFilter),
-        _ => None,
-    }
-}
-
-fn usage(raw: Json) -> Option<Usage> {
-    let counts: Counts = serde_json::from_str(raw.get()).ok()?;
-    let prompt = counts.prompt_tokens_details.unwrap_or_default();
-    let completion = counts.completion_tokens_details.unwrap_or_default();
-    Some(Usage {
-        input_tokens: counts.prompt_tokens,
-        output_tokens: counts.completion_tokens,
-        cache_read_tokens: prompt.cached_tokens.or(counts.prompt_cache_hit_tokens),
-        cache_write_tokens: prompt.cache_write_tokens,
-        reasoning_tokens: completion.reasoning_tokens,
-        audio_tokens: completion.audio_tokens,
-        raw: Some(raw),
-    })
-}
-
-fn annotation(raw: Json) -> Annotation {
-    let Ok(Citation { url_citation: cited }) = serde_json::from_str(raw.get()) else {
-        return Annotation { raw: Some(raw), ..Annotation::default() };
-    };
-    Annotation { url: cited.url, title: cited.title, span: cited.start_index.zip(cited.end_index), raw: Some(raw) }
 }
 
 #[cfg(test)]

@@ -4,12 +4,14 @@
 //! What a reader in the middle must know of the records before is which choices have begun (their first chunk tells the role), the
 //! tool calls (numbered without gaps), and what the last chunk and the envelope repeat. All of it comes from rare records.
 
+mod piece;
+
 use std::io::Write;
 
 use bytes::BytesMut;
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde::Serialize;
 
+use self::piece::Piece;
 use super::{
     Envelope, ErrorObject,
     rest::{self, Recorded, Spelling},
@@ -59,12 +61,6 @@ struct Begun {
 struct Call {
     part: u16,
     form: Form,
-}
-
-/// A delta as it was recorded: both are JSON.
-struct Piece<'a> {
-    text: &'a str,
-    logprobs: Option<&'a str>,
 }
 
 impl ChatEncode {
@@ -431,27 +427,6 @@ fn opaque_name<'a>(record: &Record<'a>) -> Option<&'a str> {
     let name = record.payload.strip_prefix(br#"{"protocol":"chat","name":""#)?;
     let end = name.iter().position(|&byte| byte == b'"')?;
     std::str::from_utf8(&name[..end]).ok()
-}
-
-impl<'a> Piece<'a> {
-    fn of(record: &Record<'a>) -> Option<Self> {
-        #[derive(Deserialize)]
-        struct Payload<'a> {
-            #[serde(borrow)]
-            text: &'a RawValue,
-            #[serde(borrow)]
-            logprobs: Option<&'a RawValue>,
-        }
-        let payload = std::str::from_utf8(record.payload).ok()?;
-        if !record.head.more {
-            let text = payload.strip_prefix(r#"{"text":"#)?.strip_suffix('}')?;
-            return Some(Self { text, logprobs: None });
-        }
-        let Payload { text, logprobs } = serde_json::from_str(payload).ok()?;
-        // Other protocols have them in another form.
-        let logprobs = logprobs.map(RawValue::get).filter(|logprobs| logprobs.starts_with('{'));
-        Some(Self { text: text.get(), logprobs })
-    }
 }
 
 #[cfg(test)]

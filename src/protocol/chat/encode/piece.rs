@@ -1,0 +1,33 @@
+//! A recorded delta, taken apart without being parsed.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::record::Record;
+
+/// A delta as it was recorded: both are JSON.
+pub(super) struct Piece<'a> {
+    pub(super) text: &'a str,
+    pub(super) logprobs: Option<&'a str>,
+}
+
+impl<'a> Piece<'a> {
+    pub(super) fn of(record: &Record<'a>) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Payload<'a> {
+            #[serde(borrow)]
+            text: &'a RawValue,
+            #[serde(borrow)]
+            logprobs: Option<&'a RawValue>,
+        }
+        let payload = std::str::from_utf8(record.payload).ok()?;
+        if !record.head.more {
+            let text = payload.strip_prefix(r#"{"text":"#)?.strip_suffix('}')?;
+            return Some(Self { text, logprobs: None });
+        }
+        let Payload { text, logprobs } = serde_json::from_str(payload).ok()?;
+        // Other protocols have them in another form.
+        let logprobs = logprobs.map(RawValue::get).filter(|logprobs| logprobs.starts_with('{'));
+        Some(Self { text: text.get(), logprobs })
+    }
+}
