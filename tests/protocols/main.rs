@@ -4,7 +4,7 @@
 //! decoded, recorded and told in every protocol, streamed and whole, and compared with its snapshot. The laws that hold for all of them
 //! are here too; those of one protocol are its own tests'.
 
-use std::{fs, path::Path};
+use std::{collections::HashSet, fmt, fs, path::Path};
 
 use bytes::BytesMut;
 use lastword::{
@@ -21,6 +21,7 @@ use lastword::{
     record::{Record, summary::Summary, write},
     wire::sse::Parser,
 };
+use serde::{Deserialize, Deserializer, de};
 
 const ID: &str = "0199c0ffee007000800000000000abcd";
 const CREATED: u64 = 1_795_486_864_123;
@@ -221,5 +222,78 @@ fn the_log_is_the_same_wherever_the_upstreams_bytes_are_split() {
             assert!(upstream.events([one, other]) == whole, "{}, split at {at}", upstream.name);
         }
         assert!(upstream.events(upstream.bytes.chunks(1)) == whole, "{}, byte by byte", upstream.name);
+    }
+}
+
+/// JSON in which no object has two members of one name.
+struct Unique;
+
+impl<'de> Deserialize<'de> for Unique {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Unique;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("JSON")
+            }
+
+            fn visit_bool<E>(self, _: bool) -> Result<Unique, E> {
+                Ok(Unique)
+            }
+
+            fn visit_i64<E>(self, _: i64) -> Result<Unique, E> {
+                Ok(Unique)
+            }
+
+            fn visit_u64<E>(self, _: u64) -> Result<Unique, E> {
+                Ok(Unique)
+            }
+
+            fn visit_f64<E>(self, _: f64) -> Result<Unique, E> {
+                Ok(Unique)
+            }
+
+            fn visit_str<E>(self, _: &str) -> Result<Unique, E> {
+                Ok(Unique)
+            }
+
+            fn visit_unit<E>(self) -> Result<Unique, E> {
+                Ok(Unique)
+            }
+
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<Unique, A::Error> {
+                while let Some(Unique) = list.next_element()? {}
+                Ok(Unique)
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, mut members: A) -> Result<Unique, A::Error> {
+                let mut names = HashSet::new();
+                while let Some((name, Unique)) = members.next_entry::<String, Unique>()? {
+                    if names.contains(&name) {
+                        return Err(de::Error::custom(format!("`{name}` stands twice")));
+                    }
+                    names.insert(name);
+                }
+                Ok(Unique)
+            }
+        }
+        d.deserialize_any(Visitor)
+    }
+}
+
+#[test]
+fn no_object_that_is_told_has_two_members_of_one_name() {
+    for upstream in upstreams() {
+        let log = upstream.log();
+        for (protocol, streamed, whole) in READERS {
+            let (streamed, whole) = (streamed(&log, 0), whole(&log));
+            let frames = streamed.lines().filter_map(|line| line.strip_prefix("data: ")).map(str::as_bytes);
+            for json in frames.filter(|data| data.starts_with(b"{")).chain([&whole[..]]) {
+                let unique: Result<Unique, _> = serde_json::from_slice(json);
+                let told = String::from_utf8_lossy(json);
+                assert!(unique.is_ok(), "{} as {protocol}: {:?}\n{told}", upstream.name, unique.err());
+            }
+        }
     }
 }

@@ -274,7 +274,7 @@ impl ResponsesDecode {
 
     fn end(&mut self, kind: &str, raw: Option<&RawValue>, events: &mut Events) -> Result<(), DecodeError> {
         let response: Whole<'_> = read(raw)?.unwrap_or_default();
-        let status = response.status.unwrap_or_else(|| kind.trim_start_matches("response."));
+        let status = ended(kind, response.status, response.error.as_ref());
         let whole = !matches!(status, "failed" | "cancelled");
         if whole {
             self.close(status, response.output, events)?;
@@ -343,7 +343,11 @@ fn annotate(part: &mut OpenPart, raw: Json, events: &mut Events) {
     events.push(Event::Annotation(part.at, annotation));
 }
 
+/// What is told of the request and the response is lastword's own, and no upstream has a word in it.
 fn opaque(name: &str, data: &str, events: &mut Events) {
+    if matches!(name, "request" | "response") {
+        return;
+    }
     events.extend(serde_json::from_str(data).ok().map(|json| told(name, json)));
 }
 
@@ -375,6 +379,18 @@ fn complaint(kind: &str, error: Option<&Value>, data: &str) -> Option<Complaint>
         members.remove("type"); // it says no more than that it is one
     }
     Complaint::of(&json).or_else(|| Some(Complaint::read(data)))
+}
+
+/// How the answer ended: as its last event says, or worse if the response in it says so. One with an error failed, whatever is said.
+fn ended(kind: &str, status: Option<&str>, error: Option<&Value>) -> &'static str {
+    let says = |status: &str| kind.strip_prefix("response.") == Some(status);
+    let silent = |error: &Value| {
+        error.as_str() == Some("") || error.as_object().is_some_and(|error| error.values().all(Value::is_null))
+    };
+    let failed = error.is_some_and(|error| !silent(error)) && status != Some("cancelled") && !says("cancelled");
+    let worst_first = ["failed", "cancelled", "incomplete"].into_iter();
+    let mut bad = worst_first.filter(|bad| says(bad) || status == Some(bad) || (failed && *bad == "failed"));
+    bad.next().unwrap_or("completed")
 }
 
 /// Why the answer is not whole, by the response itself.

@@ -127,16 +127,19 @@ impl Outline {
     fn begin(&mut self, at: At, start: PartStart, sink: &mut Sink<'_>) -> Option<()> {
         let kind = Kind::of(at.of, start.tool.as_ref(), self.kin)?;
         let theirs = start.id.as_ref().filter(|_| self.kin);
-        let known = theirs.and_then(|id| self.items.iter().position(|item| item.id == *id && item.kind == kind));
+        // A call is one part, so two of one id are two, which a server that gives all of them the same has.
+        let joined = theirs.filter(|_| matches!(kind, Kind::Message | Kind::Reasoning));
+        let known = joined.and_then(|id| self.items.iter().position(|item| item.id == *id && item.kind == kind));
         let n = known.unwrap_or_else(|| {
             let index = self.count;
             self.count += 1;
             let id = theirs.cloned().unwrap_or_else(|| format!("{}_{}_{index}", kind.prefix(), self.stream));
-            let kept = self.kept.is_some().then(|| Box::new(KeptItem::new(&start)));
+            let kin = self.kin;
+            let kept = self.kept.is_some().then(|| Box::new(KeptItem::new(&start, kin)));
             let item = Item { index, id, kind, contents: 0, summaries: 0, parts: Vec::new(), kept };
             self.frame("response.output_item.added", sink, |_, rope| {
                 rope.put(&format!(r#","output_index":{index},"item":"#));
-                item.write_new(&start, rope);
+                item.write_new(&start, kin, rope);
             });
             self.items.push(item);
             self.items.len() - 1

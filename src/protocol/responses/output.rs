@@ -36,6 +36,16 @@ impl Kind {
         })
     }
 
+    /// The members that are written of such an item.
+    fn members(self) -> &'static [&'static str] {
+        match self {
+            Self::Message => &["id", "type", "status", "content", "role"],
+            Self::Reasoning => &["id", "type", "summary", "content", "encrypted_content"],
+            Self::Function | Self::Passed(_) => &["id", "type", "status", "arguments", "call_id", "name"],
+            Self::Custom => &["id", "type", "status", "input", "call_id", "name"],
+        }
+    }
+
     pub(super) fn prefix(self) -> &'static str {
         match self {
             Self::Message | Self::Passed(_) => "msg",
@@ -95,8 +105,9 @@ pub(super) struct KeptPart {
 }
 
 impl KeptItem {
-    pub(super) fn new(start: &PartStart) -> Self {
-        let raw = start.raw.as_ref().and_then(|raw| serde_json::from_str(raw.get()).ok());
+    /// `kin`: its upstream speaks this protocol. What another one says beside of a part means nothing in an item of this.
+    pub(super) fn new(start: &PartStart, kin: bool) -> Self {
+        let raw = start.raw.as_ref().filter(|_| kin).and_then(|raw| serde_json::from_str(raw.get()).ok());
         Self { tool: start.tool.clone().unwrap_or_default(), raw, ..Self::default() }
     }
 }
@@ -186,8 +197,8 @@ impl Item {
     }
 
     /// Writes it as it begins, before anything was said in it.
-    pub(super) fn write_new(&self, start: &PartStart, out: &mut Rope) {
-        write_item(self.kind, &self.id, self.index, "in_progress", &mut KeptItem::new(start), out);
+    pub(super) fn write_new(&self, start: &PartStart, kin: bool, out: &mut Rope) {
+        write_item(self.kind, &self.id, self.index, "in_progress", &mut KeptItem::new(start, kin), out);
     }
 }
 
@@ -231,7 +242,8 @@ fn write_item(kind: Kind, id: &str, index: u32, status: &str, kept: &mut KeptIte
             out.put(&json);
         }
     }
-    for (name, value) in kept.raw.iter().flat_map(Members::iter) {
+    let written = kind.members();
+    for (name, value) in kept.raw.iter().flat_map(Members::iter).filter(|(name, _)| !written.contains(name)) {
         out.put(&format!(",{}:{}", words(name), value.get()));
     }
     out.put("}");

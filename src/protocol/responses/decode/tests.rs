@@ -584,3 +584,20 @@ fn rubbish_is_malformed_and_says_nothing_of_the_answer() {
         ResponsesDecode::default().frame(name, data, &mut Vec::new()).expect(data);
     }
 }
+
+#[test]
+fn an_end_is_what_its_event_says_or_worse() {
+    let error = serde_json::json!({ "code": "server_error", "message": "no" });
+    for (kind, status, error, how) in [
+        ("response.completed", Some("completed"), None, "completed"),
+        ("response.completed", Some("incomplete"), None, "incomplete"),
+        ("response.incomplete", Some("completed"), None, "incomplete"),
+        ("response.failed", Some("in_progress"), None, "failed"),
+        ("response.failed", Some("completed"), Some(&error), "failed"),
+        ("response.completed", Some("completed"), Some(&error), "failed"),
+        ("response.incomplete", Some("cancelled"), None, "cancelled"),
+        ("response.completed", None, None, "completed"),
+    ] {
+        assert_eq!(ended(kind, status, error), how, "{kind}, {status:?}");
+    }
+}
