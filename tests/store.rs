@@ -3,8 +3,12 @@
 
 #[path = "store/kept.rs"]
 mod kept;
+#[path = "store/power.rs"]
+mod power;
 #[path = "store/reopened.rs"]
 mod reopened;
+#[path = "store/simulated.rs"]
+mod simulated;
 
 use std::{
     collections::BTreeSet,

@@ -11,14 +11,13 @@ mod entry;
 mod folder;
 mod keeper;
 mod log;
+mod medium;
 mod shared;
 mod table;
 
 use std::{
     collections::BTreeMap,
-    fs::DirBuilder,
     io,
-    os::unix::fs::DirBuilderExt,
     path::Path,
     sync::{Arc, Mutex, OnceLock},
     time::{Duration, SystemTime},
@@ -32,6 +31,10 @@ use tokio::{
     time::Instant,
 };
 
+pub use self::{
+    folder::Folder,
+    medium::{LogFile, Medium},
+};
 use self::{
     base::Base,
     code::{End, Op},
@@ -66,27 +69,40 @@ impl Disk {
     /// # Errors
     /// When the folder cannot be used; says why and what to do.
     pub fn open(folder: &Path, durability: Durability, retain: Duration, max_bytes: u64) -> Result<Self, StoreError> {
-        let failed = |error: io::Error| unavailable(folder, "cannot be used", &error);
-        let logs = folder.join("log");
-        DirBuilder::new().recursive(true).mode(0o700).create(&logs).map_err(failed)?;
-        let lock = folder::lock(folder)?;
-        let (base, mut state) = Base::open(folder)?;
+        Self::open_on(Arc::new(Folder::open(folder)?), durability, retain, max_bytes)
+    }
+
+    /// Opens the store on this medium. See [`open`](Self::open).
+    ///
+    /// # Errors
+    /// When the medium cannot be used.
+    pub fn open_on(
+        medium: Arc<dyn Medium>,
+        durability: Durability,
+        retain: Duration,
+        max_bytes: u64,
+    ) -> Result<Self, StoreError> {
+        let failed = |error: io::Error| unavailable(medium.path(), "cannot be used", &error);
+        let (base, mut state) = Base::open(&medium)?;
+        if !log::begin_behind(medium.as_ref(), state.generation).map_err(failed)? {
+            return Err(base.too_old(state.generation == 0));
+        }
         let mut table = table::left_open(&base)?;
         table.used = state.used;
-        let mut replayed = Ok(());
-        state.seq = log::replay(&logs, state.generation, state.seq, |seq, ops| {
+        let mut done = Ok(());
+        let replayed = log::replay(medium.as_ref(), state.generation, state.seq, |seq, ops| {
             for op in ops {
-                if replayed.is_ok() {
-                    replayed = table.apply(op, seq, &base);
+                if done.is_ok() {
+                    done = table.apply(op, seq, &base);
                 }
             }
-        })
-        .map_err(failed)?;
-        replayed?;
+        });
+        let replayed = replayed.map_err(failed)?;
+        done?;
+        state.seq = replayed.last;
         table.nobody_writes();
-        let boot = folder::boot();
-        let other_boot = boot == 0 || boot != state.boot;
-        if state.generation > 0 && state.clean == 0 && (state.lazy == 1 || state.loose == 1 && other_boot) {
+        let boot = medium.boot();
+        if state.may_have_lost(boot, replayed.whole) {
             // What was shown may be lost. Nothing that comes now may be taken for it.
             state.seq += 1;
             for (id, last) in table.open() {
@@ -100,14 +116,14 @@ impl Disk {
         let mut changes = table.changes();
         changes.state = state;
         changes.cut_blocks();
-        let log = Log::new(&logs, state.generation, state.seq, durability == Durability::Lazy).map_err(failed)?;
+        let log = Log::new(&medium, state.generation, state.seq, durability == Durability::Lazy).map_err(failed)?;
         base.put(&changes)?;
         table.stored(&changes);
-        log::prune(&logs, state.generation, state.seq).map_err(failed)?;
+        log::prune(medium.as_ref(), state.generation, state.seq).map_err(failed)?;
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let inner = Inner { table, log, state, broken: None, low: false, unsynced: Vec::new() };
+        let inner = Inner { table, log, state, broken: None, faults: 0, low: false, unsynced: Vec::new() };
         let shared = Arc::new(Shared {
-            folder: folder.to_owned(),
+            medium: medium.clone(),
             durability,
             retain,
             max_bytes,
@@ -117,7 +133,7 @@ impl Disk {
             syncer: OnceLock::new(),
             signals: broadcast::channel(1024).0,
             clock: Clock { unix: since, began: Instant::now() },
-            _lock: lock,
+            checkpoint: Mutex::default(),
         });
         let keeper = Keeper::start(&shared).map_err(failed)?;
         Ok(Self { shared, _keeper: keeper })
@@ -155,7 +171,11 @@ impl Disk {
         let known = synced.wait_for(|synced| synced.good >= seq || synced.failed >= seq).await;
         match known.is_ok_and(|synced| synced.good >= seq) {
             true => Ok(()),
-            false => Err(unavailable(&self.shared.folder, "could not be synced", &io::ErrorKind::Other.into())),
+            false => {
+                let why = self.shared.inner().broken.clone();
+                let mended = || StoreError::Unavailable("the store could not be synced; it is mended by now".to_owned());
+                Err(why.unwrap_or_else(mended))
+            }
         }
     }
 
@@ -402,10 +422,8 @@ impl Store for Disk {
     }
 
     async fn ready(&self) -> Result<(), StoreError> {
-        match &self.shared.inner().broken {
-            Some(why) => Err(StoreError::Unavailable(why.clone())),
-            None => Ok(()),
-        }
+        let broken = self.shared.inner().broken.clone();
+        broken.or_else(|| self.shared.base.ails()).map_or(Ok(()), Err)
     }
 
     fn bytes(&self) -> u64 {

@@ -1,11 +1,13 @@
 //! What is kept for long: redb, with a table for each way to look for a stream.
 //!
-//! Written only by checkpoints, each one transaction that is synced; read by anybody at any time. An error of the file closes it, and
-//! the next checkpoint opens it again.
+//! Written only by checkpoints, each one transaction that is synced; read by anybody at any time. After an error of the file it ails,
+//! until the keeper has opened it again.
 
 use std::{
-    path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 use bytes::Bytes;
@@ -14,6 +16,8 @@ use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableT
 use super::{
     code::{self, Row},
     entry,
+    folder::remedy,
+    medium::Medium,
 };
 use crate::{
     id::{Cursor, StreamId},
@@ -49,8 +53,10 @@ const CACHE: usize = 32 << 20;
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Base {
-    path: PathBuf,
-    database: RwLock<Option<Arc<Database>>>,
+    medium: Arc<dyn Medium>,
+    database: RwLock<Option<Database>>,
+    /// The error after which it must be opened again.
+    ails: Mutex<Option<StoreError>>,
 }
 
 /// What is known of the store as a whole, at a checkpoint.
@@ -91,6 +97,15 @@ pub(super) struct Changed {
     pub blocks: Vec<Chunk>,
 }
 
+impl State {
+    /// Whether something may be lost that was shown, when the store is opened in this run of the machine; `whole` if all of the log
+    /// could be read that was found.
+    pub(super) fn may_have_lost(&self, boot: u64, whole: bool) -> bool {
+        let other_boot = boot == 0 || boot != self.boot;
+        self.generation > 0 && self.clean == 0 && (self.lazy == 1 || self.loose == 1 && other_boot || !whole)
+    }
+}
+
 impl Changes {
     /// Makes blocks of the chunks as they came.
     pub(super) fn cut_blocks(&mut self) {
@@ -103,59 +118,99 @@ impl Changes {
 type Broken<T> = Result<T, redb::Error>;
 
 impl Base {
-    pub(super) fn open(folder: &Path) -> Result<(Self, State), StoreError> {
-        let base = Self { path: folder.join("base.redb"), database: RwLock::default() };
+    pub(super) fn open(medium: &Arc<dyn Medium>) -> Result<(Self, State), StoreError> {
+        let base = Self { medium: medium.clone(), database: RwLock::default(), ails: Mutex::default() };
         base.reopen()?;
         let state = base.read(Self::state)?;
         Ok((base, state))
     }
 
-    /// Opens it (again).
+    /// Opens it (again). Who reads meanwhile is told that it is closed.
     pub(super) fn reopen(&self) -> Result<(), StoreError> {
         let mut open = self.database.write().unwrap_or_else(PoisonError::into_inner);
-        *open = None;
-        let made = redb::Builder::new().set_cache_size(CACHE).create(&self.path).map_err(redb::Error::from);
-        let made = made.and_then(|database| {
-            let version = prepare(&database)?;
-            Ok((database, version))
+        let closed = open.take().map(|database| guarded(|| Ok(drop(database))));
+        let made = closed.unwrap_or(Ok(())).and_then(|()| {
+            guarded(|| {
+                let database = self.medium.base(redb::Builder::new().set_cache_size(CACHE))?;
+                let version = prepare(&database)?;
+                Ok((database, version))
+            })
         });
         let (database, version) = made.map_err(|error| self.broken(error))?;
         if version != VERSION {
             return Err(StoreError::Unavailable(format!(
                 "{} has form {version}, and this version of lastword reads form {VERSION}; use the version that wrote it, or \
                  name another [store] path",
-                self.path.display()
+                self.path().display()
             )));
         }
-        *open = Some(Arc::new(database));
+        *open = Some(database);
+        *self.ails.lock().unwrap_or_else(PoisonError::into_inner) = None;
         Ok(())
     }
 
-    fn database(&self) -> Result<Arc<Database>, StoreError> {
-        let open = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        open.clone().ok_or_else(|| StoreError::Unavailable(format!("{} is closed after an error", self.path.display())))
+    /// Why it must be opened again, if it must.
+    pub(super) fn ails(&self) -> Option<StoreError> {
+        self.ails.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn path(&self) -> PathBuf {
+        self.medium.path().join("base.redb")
     }
 
     fn broken(&self, error: redb::Error) -> StoreError {
-        let path = self.path.display();
-        StoreError::Unavailable(match error {
+        let path = self.path();
+        let path = path.display();
+        // What is damaged in one place is read in others: to open it again would not help, and cost those who read there.
+        let ails = !matches!(error, redb::Error::Corrupted(_));
+        let damaged = |why: String| {
+            format!("{path} is damaged: {why}; put a copy of the whole folder in its place, or move it away to begin anew")
+        };
+        let why = StoreError::Unavailable(match error {
             redb::Error::DatabaseAlreadyOpen => {
                 format!("{path} is open in another process; stop that one, or name another [store] path")
             }
+            redb::Error::Corrupted(why) => damaged(why),
+            redb::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => damaged(error.to_string()),
+            redb::Error::Io(error) => format!("{path}: {error}; {}", remedy(&error)),
             error => format!("{path}: {error}; see to the disk, its room and the rights of [store] path"),
-        })
+        });
+        let mut known = self.ails.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.is_none() {
+            tracing::error!(error = %why, "the base could not be used");
+        }
+        if ails {
+            known.get_or_insert_with(|| why.clone());
+        }
+        why
+    }
+
+    /// There is a log of later than what is in here.
+    pub(super) fn too_old(&self, empty: bool) -> StoreError {
+        let (path, folder) = (self.path(), self.medium.path().display());
+        let is = if empty { "is new or was emptied" } else { "is older than the log beside it" };
+        StoreError::Unavailable(format!(
+            "{} {is}; put a copy of all of {folder} in its place, or move {folder}/log away to go on without what that has",
+            path.display()
+        ))
     }
 
     fn torn(&self, id: StreamId) -> StoreError {
-        let path = self.path.display();
+        let path = self.path();
+        let path = path.display();
         StoreError::Unavailable(format!(
             "{path}: what it has of stream {id} is damaged; remove the stream, or restore the file"
         ))
     }
 
     pub(super) fn read<T>(&self, look: impl FnOnce(&ReadTransaction) -> Broken<T>) -> Result<T, StoreError> {
-        let database = self.database()?;
-        let looked = database.begin_read().map_err(redb::Error::from).and_then(|read| look(&read));
+        let looked = guarded(|| {
+            let read = {
+                let open = self.database.read().unwrap_or_else(PoisonError::into_inner);
+                open.as_ref().ok_or(redb::Error::DatabaseClosed)?.begin_read()?
+            };
+            look(&read)
+        });
         looked.map_err(|error| self.broken(error))
     }
 
@@ -294,12 +349,14 @@ impl Base {
 
     /// Puts a checkpoint's changes in, all or none, and syncs them.
     pub(super) fn put(&self, changes: &Changes) -> Result<(), StoreError> {
-        self.write(changes).map_err(|error| self.broken(error))
+        guarded(|| self.write(changes)).map_err(|error| self.broken(error))
     }
 
     fn write(&self, changes: &Changes) -> Broken<()> {
-        let Ok(database) = self.database() else { return Err(redb::Error::PreviousIo) };
-        let mut write = database.begin_write()?;
+        let mut write = {
+            let open = self.database.read().unwrap_or_else(PoisonError::into_inner);
+            open.as_ref().ok_or(redb::Error::DatabaseClosed)?.begin_write()?
+        };
         // Otherwise opening after a crash would walk through all of it.
         write.set_quick_repair(true);
         {
@@ -362,6 +419,12 @@ impl Base {
 
 fn get(read: &ReadTransaction, table: Table, key: &[u8]) -> Broken<Option<Bytes>> {
     Ok(read.open_table(table)?.get(key)?.map(|value| Bytes::copy_from_slice(value.value())))
+}
+
+/// redb panics where what it reads cannot be: an error of the file like any other, and no reason to fall with it.
+fn guarded<T>(look: impl FnOnce() -> Broken<T>) -> Broken<T> {
+    let damaged = |_| Err(redb::Error::Corrupted("it holds what cannot be".to_owned()));
+    catch_unwind(AssertUnwindSafe(look)).unwrap_or_else(damaged)
 }
 
 /// Makes the tables, so that a read finds them. Gives back the form of what is there.

@@ -1,10 +1,8 @@
 //! What the store's callers and its keeper share: the log's end and the table behind one lock, and the one way to change both.
 
 use std::{
-    fs::File,
     io,
-    path::PathBuf,
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     thread::Thread,
     time::Duration,
 };
@@ -20,6 +18,7 @@ use super::{
     code::Op,
     folder::unavailable,
     log::Log,
+    medium::{LogFile, Medium},
     table::Table,
 };
 use crate::{
@@ -29,7 +28,7 @@ use crate::{
 
 /// What the callers and the keeper share.
 pub(super) struct Shared {
-    pub(super) folder: PathBuf,
+    pub(super) medium: Arc<dyn Medium>,
     pub(super) durability: Durability,
     pub(super) retain: Duration,
     pub(super) max_bytes: u64,
@@ -40,7 +39,8 @@ pub(super) struct Shared {
     pub(super) syncer: OnceLock<Thread>,
     pub(super) signals: broadcast::Sender<(StreamId, Signal)>,
     pub(super) clock: Clock,
-    pub(super) _lock: File,
+    /// Held by a checkpoint: of two, the earlier one's changes must not come behind the later one's number.
+    pub(super) checkpoint: Mutex<()>,
 }
 
 pub(super) struct Inner {
@@ -48,11 +48,13 @@ pub(super) struct Inner {
     pub(super) log: Log,
     pub(super) state: State,
     /// Why nothing can be written now.
-    pub(super) broken: Option<String>,
+    pub(super) broken: Option<StoreError>,
+    /// How often something broke, so that what is mended is not taken for what broke meanwhile.
+    pub(super) faults: u64,
     /// The reserve was used up: only what ends or frees something is taken.
     pub(super) low: bool,
     /// Files of the log that have been left for a newer one, and not been synced.
-    pub(super) unsynced: Vec<File>,
+    pub(super) unsynced: Vec<Arc<dyn LogFile>>,
 }
 
 /// Up to which frame the log has come through a power cut, and up to which it is not known whether it would.
@@ -83,11 +85,11 @@ impl Shared {
     pub(super) fn change(&self, inner: &mut Inner, ops: Vec<Op>) -> Result<u64, StoreError> {
         let frees = |op: &Op| matches!(op, Op::Append { end: Some(_), .. } | Op::Drop { .. });
         match &inner.broken {
-            Some(why) if !inner.low || !ops.iter().all(frees) => return Err(StoreError::Unavailable(why.clone())),
+            Some(why) if !inner.low || !ops.iter().all(frees) => return Err(why.clone()),
             _ => {}
         }
         let written = inner.log.write(|out| ops.iter().for_each(|op| op.write(out)));
-        let seq = written.map_err(|error| self.broke(inner, &error))?;
+        let seq = written.map_err(|error| self.broke(inner, self.unwritable(&error)))?;
         for op in ops {
             let id = match &op {
                 Op::Append { id, .. } => Some(*id),
@@ -101,12 +103,19 @@ impl Shared {
         Ok(seq)
     }
 
+    /// What is said of a log that cannot be written.
+    pub(super) fn unwritable(&self, error: &io::Error) -> StoreError {
+        unavailable(self.medium.path(), "cannot be written", error)
+    }
+
     /// From now on nothing is taken, until the keeper has seen to it.
-    pub(super) fn broke(&self, inner: &mut Inner, error: &io::Error) -> StoreError {
-        let why = unavailable(&self.folder, "cannot be written", error);
-        tracing::error!(error = %why, "the store refuses to write until this is mended");
-        inner.broken = Some(why.to_string());
+    pub(super) fn broke(&self, inner: &mut Inner, why: StoreError) -> StoreError {
+        if inner.broken.as_ref() != Some(&why) {
+            tracing::error!(error = %why, "the store refuses to write until this is mended");
+        }
+        inner.broken = Some(why.clone());
         inner.low = false;
+        inner.faults += 1;
         why
     }
 

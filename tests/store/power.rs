@@ -1,0 +1,250 @@
+//! Power cuts and kills, on a simulated disk: at any change that is made to the disk, also while the store is being opened after the
+//! last one.
+//!
+//! However it goes, the store opens, and what it has under a cursor is what was ever shown or tried there, nothing else. What may be
+//! lost is lost from the end, and the numbering leaps over it; what may not be lost is there.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use lastword::{
+    id::{Cursor, NodeId, StreamId},
+    store::{Batch, Durability, Last, Lease, NewStream, Store, StoreError, disk::Disk},
+};
+
+use super::{HOUR, claim_key, key, simulated::Simulated, with_claims};
+
+/// A stream as those know it who wrote and read it.
+#[derive(Debug, Default)]
+struct Told {
+    lease: Option<Lease>,
+    created: bool,
+    /// Somebody was told that it was removed; or it may be.
+    removed: bool,
+    maybe_removed: bool,
+    ended: bool,
+    maybe_ended: bool,
+    /// What was shown under a cursor, and what was only tried there.
+    shown: BTreeMap<u64, String>,
+    tried: HashMap<u64, Vec<String>>,
+    /// Where a writer began.
+    begun: BTreeSet<u64>,
+}
+
+struct World {
+    chance: fastrand::Rng,
+    seed: u64,
+    disk: Arc<Simulated>,
+    streams: BTreeMap<StreamId, Told>,
+    said: u64,
+}
+
+fn seeds() -> u64 {
+    match std::env::var("LASTWORD_CUTS") {
+        Ok(seeds) => seeds.parse().expect("a number"),
+        Err(_) if std::env::var("LASTWORD_TEST").is_ok_and(|test| test == "full") => 1200,
+        Err(_) => 150,
+    }
+}
+
+#[tokio::test]
+async fn whatever_a_power_cut_leaves_the_store_opens_and_each_log_is_what_was_shown_as_far_as_it_goes() {
+    let began = std::env::var("LASTWORD_SEED").map_or(0, |seed| seed.parse().expect("a number"));
+    for seed in began..began + seeds() {
+        let chance = fastrand::Rng::with_seed(seed);
+        let mut world = World { chance, seed, disk: Simulated::new(), streams: BTreeMap::new(), said: 0 };
+        for _ in 0..4 {
+            world.live().await;
+        }
+    }
+}
+
+impl World {
+    /// Opens the store, works with it, and loses it; then looks at what is left.
+    async fn live(&mut self) {
+        let durability = [Durability::Os, Durability::Disk, Durability::Lazy][self.chance.usize(0..3)];
+        let store = self.open(durability);
+        let (by_plan, soon) = (self.chance.u8(0..4) > 0, self.chance.u32(0..11));
+        if by_plan {
+            self.disk.go_at(1 + self.chance.u64(0..=1 << soon));
+        }
+        self.work(&store, durability).await;
+        let in_order = !self.disk.is_gone() && self.chance.bool();
+        if in_order {
+            drop(store); // and the power may be cut in the middle of that
+            self.lose(!self.disk.is_gone() || durability == Durability::Disk, durability == Durability::Lazy).await;
+        } else {
+            let disk = self.disk.clone();
+            self.lose(durability == Durability::Disk, durability == Durability::Lazy).await;
+            drop((store, disk));
+        }
+    }
+
+    fn open(&self, durability: Durability) -> Disk {
+        match Disk::open_on(self.disk.clone(), durability, HOUR, u64::MAX) {
+            Ok(store) => store,
+            Err(error) => panic!("seed {}: {error}", self.seed),
+        }
+    }
+
+    async fn work(&mut self, store: &Disk, durability: Durability) {
+        let open: Vec<_> = self.streams.iter().filter(|(_, told)| !told.ended).map(|(id, _)| *id).collect();
+        for id in open {
+            self.take_over(store, id).await;
+        }
+        for _ in 0..self.chance.usize(1..60) {
+            if self.disk.is_gone() {
+                return;
+            }
+            let ids: Vec<_> = self.streams.keys().copied().collect();
+            let any = (!ids.is_empty()).then(|| ids[self.chance.usize(0..ids.len())]);
+            match (self.chance.u8(0..30), any) {
+                (0..3, _) | (_, None) => self.create(store).await,
+                (3..27, Some(id)) => self.append(store, id).await,
+                (27, Some(id)) => {
+                    let told = self.streams.get_mut(&id).expect("there");
+                    told.maybe_removed = true;
+                    told.removed |= store.remove(id).await.is_ok();
+                }
+                (28, _) if durability == Durability::Lazy => {
+                    let before = self.disk.changes();
+                    let began = std::time::Instant::now();
+                    // It is handed over by itself, if there is anything.
+                    while self.disk.changes() == before && began.elapsed().as_millis() < 150 {
+                        std::thread::yield_now();
+                    }
+                }
+                _ => _ = store.checkpoint(),
+            }
+        }
+    }
+
+    async fn create(&mut self, store: &Disk) {
+        let id = StreamId::new();
+        let new = NewStream { id, ..with_claims("ann", &[key(&id.to_string())]) };
+        let created = store.create(new).await.is_ok();
+        let told = self.streams.entry(id).or_default();
+        told.created = created && !self.disk.is_gone();
+        if created {
+            self.take_over(store, id).await;
+        }
+    }
+
+    async fn take_over(&mut self, store: &Disk, id: StreamId) {
+        let lease = store.lease(id, NodeId::new()).await.expect("leased");
+        let told = self.streams.get_mut(&id).expect("there");
+        let shown = told.shown.last_key_value().map_or(0, |(last, _)| *last);
+        assert!(lease.next.0 > shown, "seed {}: {} would be taken for one of {shown} that were shown", self.seed, lease.next);
+        told.begun.insert(lease.next.0);
+        told.lease = Some(lease);
+    }
+
+    async fn append(&mut self, store: &Disk, id: StreamId) {
+        let last = self.chance.u8(0..12) == 0;
+        let n = self.chance.u64(1..5);
+        let size = [0, 40, 40, 400, 30_000][self.chance.usize(0..5)];
+        let told = self.streams.get_mut(&id).expect("there");
+        let Some(lease) = told.lease.as_mut().filter(|_| !told.ended && !told.removed) else { return };
+        let texts: Vec<_> = (0..n)
+            .map(|_| {
+                self.said += 1;
+                format!("{} {}", self.said, "x".repeat(size))
+            })
+            .collect();
+        for (at, text) in (lease.next.0..).zip(&texts) {
+            told.tried.entry(at).or_default().push(text.clone());
+        }
+        told.maybe_ended |= last;
+        let end = last.then(|| Last { summary: "s".into(), release: false });
+        let batch: Batch = texts.iter().collect();
+        let appended = store.append(id, lease.next, lease.epoch, batch, end).await;
+        // In memory all goes on a while when the machine is gone.
+        if appended.is_ok() && !self.disk.is_gone() {
+            told.ended |= last;
+            told.shown.extend((lease.next.0..).zip(texts));
+            lease.next = lease.next.plus(n);
+        }
+    }
+
+    /// The process or the machine goes, and again while the store is being opened, or not. `kept`: a power cut takes nothing back
+    /// that was told; `lazy`: a kill does too.
+    async fn lose(&mut self, mut kept: bool, lazy: bool) {
+        let mut certain = true;
+        for n in 0..4 {
+            let kills = self.chance.u8(0..3) == 0;
+            certain &= kept || kills && !lazy;
+            self.disk = match kills {
+                true => self.disk.kill(&mut self.chance),
+                false => self.disk.power_cut(&mut self.chance),
+            };
+            if n == 3 || self.chance.bool() {
+                break;
+            }
+            self.disk.go_at(self.chance.u64(1..60));
+            let durability = [Durability::Os, Durability::Disk, Durability::Lazy][self.chance.usize(0..3)];
+            let opened = Disk::open_on(self.disk.clone(), durability, HOUR, u64::MAX);
+            let gone = self.disk.is_gone();
+            kept |= opened.is_ok(); // all is where it stays
+            drop(opened.map_err(|error| assert!(gone, "seed {}: {error}", self.seed)));
+        }
+        let store = self.open(Durability::Os);
+        self.look(&store, certain).await;
+        drop(store);
+    }
+
+    async fn look(&mut self, store: &Disk, certain: bool) {
+        let seed = self.seed;
+        for id in self.streams.keys().copied().collect::<Vec<_>>() {
+            let told = self.streams.get_mut(&id).expect("there");
+            let meta = match store.meta(id).await {
+                Ok(meta) => meta,
+                Err(error) => {
+                    assert_eq!(error, StoreError::Unknown(id), "seed {seed}");
+                    assert!(!certain || told.maybe_removed || !told.created, "seed {seed}: stream {id} is lost");
+                    self.streams.remove(&id);
+                    continue;
+                }
+            };
+            assert!(!certain || !told.removed, "seed {seed}: stream {id} is there again");
+            let (mut read, mut after, mut closed) = (BTreeMap::new(), Cursor::START, false);
+            while !closed {
+                let page = store.read(id, after, self.chance.usize(1..50_000), None).await.expect("readable");
+                for (cursor, record) in page.records() {
+                    let in_order = cursor == after.plus(1) || cursor > after && told.begun.contains(&cursor.0);
+                    assert!(in_order, "seed {seed}: {cursor} after {after} of stream {id}");
+                    let text = String::from_utf8_lossy(record).into_owned();
+                    match told.shown.get(&cursor.0) {
+                        Some(shown) => assert_eq!(text, *shown, "seed {seed}: {cursor} of {id}, which was shown"),
+                        None => assert!(told.tried[&cursor.0].contains(&text), "seed {seed}: {text} at {cursor} of {id}"),
+                    }
+                    read.insert(cursor.0, text);
+                    after = cursor;
+                }
+                closed = page.closed;
+                if page.last().is_none() {
+                    break;
+                }
+            }
+            assert_eq!((after, closed), (meta.last, meta.closed()), "seed {seed}: stream {id}");
+            assert!(!closed || told.maybe_ended, "seed {seed}: stream {id} has an end that nobody wrote");
+            if certain {
+                let missing = told.shown.keys().find(|cursor| !read.contains_key(cursor));
+                assert_eq!(missing, None, "seed {seed}: stream {id}, which has up to {after}");
+                assert!(closed || !told.ended, "seed {seed}: the end of stream {id} is lost");
+                if !told.maybe_removed {
+                    let claim = claim_key("ann", &key(&id.to_string()));
+                    assert_eq!(store.holder(&claim).await, Ok(Some(id)), "seed {seed}");
+                }
+            }
+            // Who reads now has seen all this, and knows of what was lost.
+            (told.created, told.removed, told.ended) = (true, false, closed);
+            (told.maybe_removed, told.maybe_ended, told.lease) = (false, closed, None);
+            told.shown.extend(read);
+            if !closed {
+                self.take_over(store, id).await;
+            }
+        }
+    }
+}
