@@ -31,10 +31,6 @@ use tokio::{
     time::Instant,
 };
 
-pub use self::{
-    folder::Folder,
-    medium::{LogFile, Medium},
-};
 use self::{
     base::Base,
     code::{End, Op},
@@ -43,6 +39,10 @@ use self::{
     log::Log,
     shared::{Clock, Inner, Shared, Synced},
     table::Found,
+};
+pub use self::{
+    folder::Folder,
+    medium::{LogFile, Medium},
 };
 use super::{
     Batch, ClaimKey, ClaimKind, Created, Durability, LEASE, Last, Lease, Meta, NewStream, Page, Signal, Store,
@@ -173,7 +173,8 @@ impl Disk {
             true => Ok(()),
             false => {
                 let why = self.shared.inner().broken.clone();
-                let mended = || StoreError::Unavailable("the store could not be synced; it is mended by now".to_owned());
+                let mended =
+                    || StoreError::Unavailable("the store could not be synced; it is mended by now".to_owned());
                 Err(why.unwrap_or_else(mended))
             }
         }

@@ -164,7 +164,9 @@ impl Base {
         // What is damaged in one place is read in others: to open it again would not help, and cost those who read there.
         let ails = !matches!(error, redb::Error::Corrupted(_));
         let damaged = |why: String| {
-            format!("{path} is damaged: {why}; put a copy of the whole folder in its place, or move it away to begin anew")
+            format!(
+                "{path} is damaged: {why}; put a copy of the whole folder in its place, or move it away to begin anew"
+            )
         };
         let why = StoreError::Unavailable(match error {
             redb::Error::DatabaseAlreadyOpen => {

@@ -21,7 +21,9 @@ pub(super) fn remedy(error: &io::Error) -> &'static str {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room on that disk",
         io::ErrorKind::PermissionDenied => "give this user the right to write there, or name another [store] path",
         io::ErrorKind::ReadOnlyFilesystem => "name a [store] path that can be written",
-        io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => "a file is in its way: name another [store] path",
+        io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
+            "a file is in its way: name another [store] path"
+        }
         _ => "see to the disk, or name another [store] path",
     }
 }
