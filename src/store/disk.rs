@@ -286,8 +286,11 @@ impl Store for Disk {
             self.shared.inner().table.find(id)?;
         }
         let mut page = page?;
-        if let Some((_, last, ended)) = known {
-            page.closed = ended && page.last().unwrap_or(after) >= last;
+        match known {
+            Some((_, last, ended)) => page.closed = ended && page.last().unwrap_or(after) >= last,
+            // Whoever waited for it to go on would wait for ever: an open stream is in the table.
+            None if page.chunks.is_empty() && !page.closed => return Err(StoreError::Damaged(id)),
+            None => {}
         }
         Ok(page)
     }
@@ -355,7 +358,12 @@ impl Store for Disk {
 
     async fn remove(&self, id: StreamId) -> Result<(), StoreError> {
         if matches!(self.shared.inner().table.find(id)?, Found::Base) {
-            self.look(move |base| base.row(id)?.map_or_else(|| Err(absent(base, id)), |_| Ok(()))).await?;
+            let there = move |base: &Base| match base.row(id) {
+                Ok(Some(_)) | Err(StoreError::Damaged(_)) => Ok(()),
+                Ok(None) => Err(absent(base, id)),
+                Err(error) => Err(error),
+            };
+            self.look(there).await?;
         }
         let seq = self.shared.change(&mut self.shared.inner(), vec![Op::Drop { id, expired: false }])?;
         self.settled(seq).await

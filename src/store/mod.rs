@@ -289,6 +289,11 @@ pub enum StoreError {
         /// Allowed.
         max: ByteSize,
     },
+    /// What is kept of the stream has been changed by something else than this store. Others are as they were.
+    #[error(
+        "what the store has of stream {0} is damaged; remove the stream, or put a copy of the whole store in its place"
+    )]
+    Damaged(StreamId),
     /// The engine cannot work now; says why and what to do.
     #[error("{0}")]
     Unavailable(String),

@@ -8,7 +8,7 @@ use std::{
     collections::BTreeMap,
     io::{self, ErrorKind},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Condvar, Mutex, MutexGuard},
 };
 
 use lastword::store::disk::{LogFile, Medium};
@@ -18,6 +18,8 @@ use redb::{BackendError, StorageBackend};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Call {
     WriteLog,
+    /// It is written, and then it is said that it could not be.
+    WriteLogAfterAll,
     SyncLog,
     CreateLog,
     WriteBase,
@@ -33,6 +35,25 @@ pub(crate) struct Simulated {
     path: PathBuf,
     boot: u64,
     state: Arc<Mutex<State>>,
+    gate: Arc<Gate>,
+}
+
+/// Where a sync of the log waits when it is done, before it says so.
+#[derive(Debug, Default)]
+struct Gate {
+    /// Whether it is shut, and how many wait.
+    shut: Mutex<(bool, usize)>,
+    moved: Condvar,
+}
+
+impl Gate {
+    fn pass(&self) {
+        let mut shut = self.shut.lock().expect("sound");
+        shut.1 += 1;
+        self.moved.notify_all();
+        let mut shut = self.moved.wait_while(shut, |(shut, _)| *shut).expect("sound");
+        shut.1 -= 1;
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -52,6 +73,8 @@ struct State {
     torn: Option<(usize, usize, Vec<u8>)>,
     refused: Vec<(Call, ErrorKind)>,
     room: Option<usize>,
+    /// Whoever reads the base reads it here, each time.
+    uncached: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -59,6 +82,8 @@ struct Inode {
     now: Vec<u8>,
     synced: Vec<u8>,
     since: Vec<Change>,
+    /// Some of it will never be synced, whatever a sync says.
+    forgotten: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -140,14 +165,20 @@ impl State {
         let change = Change::Write(at, bytes.to_vec());
         change.make(&mut self.files[file].now);
         self.files[file].since.push(change);
+        if call == Call::WriteLog {
+            self.refuses(Call::WriteLogAfterAll)?;
+        }
         if over > 0 { Err(ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 
     fn sync(&mut self, call: Call, file: usize) -> io::Result<()> {
         self.refuses(call)?;
         self.change()?;
-        let Inode { now, synced, since } = &mut self.files[file];
-        synced.clone_from(now);
+        let Inode { now, synced, since, forgotten } = &mut self.files[file];
+        match forgotten {
+            true => since.drain(..).for_each(|change| change.make(synced)),
+            false => synced.clone_from(now),
+        }
         since.clear();
         Ok(())
     }
@@ -164,11 +195,16 @@ impl Simulated {
     }
 
     fn of(state: State, boot: u64) -> Arc<Self> {
-        Arc::new(Self { path: "/simulated".into(), boot, state: Arc::new(Mutex::new(state)) })
+        let (state, gate) = (Arc::new(Mutex::new(state)), Arc::default());
+        Arc::new(Self { path: "/simulated".into(), boot, state, gate })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("sound")
+    }
+
+    fn file(&self, file: usize) -> File {
+        File { state: self.state.clone(), gate: self.gate.clone(), file }
     }
 
     /// How many changes were made.
@@ -191,9 +227,15 @@ impl Simulated {
         self.state().refused.push((call, kind));
     }
 
-    /// A sync that fails, and what was to be synced is forgotten by the next power cut, whatever a later sync says.
+    /// Forgets what was not synced, as a system does after a sync that failed: a later one finds nothing to do and says that all is
+    /// well.
     pub(crate) fn forget(&self) {
-        self.state().files.iter_mut().for_each(|file| file.since.clear());
+        let mut state = self.state();
+        let logs: Vec<_> = state.names.values().copied().collect();
+        for file in logs {
+            state.files[file].forgotten = true;
+            state.files[file].since.clear();
+        }
     }
 
     /// Has so many bytes of room behind what is in use.
@@ -202,10 +244,27 @@ impl Simulated {
         state.room = Some(state.used() + left);
     }
 
+    /// From now on a sync of the log is done and does not return; with `false` all of them do.
+    pub(crate) fn hold_syncs(&self, hold: bool) {
+        self.gate.shut.lock().expect("sound").0 = hold;
+        self.gate.moved.notify_all();
+    }
+
+    /// Waits until one is held.
+    pub(crate) fn holds_a_sync(&self) {
+        let shut = self.gate.shut.lock().expect("sound");
+        drop(self.gate.moved.wait_while(shut, |(_, waiting)| *waiting == 0).expect("sound"));
+    }
+
     pub(crate) fn heal(&self) {
         let mut state = self.state();
         state.refused.clear();
         state.room = None;
+    }
+
+    /// From its next opening on, nothing of the base is kept in memory.
+    pub(crate) fn read_each_time(&self) {
+        self.state().uncached = true;
     }
 
     pub(crate) fn is_reserved(&self) -> bool {
@@ -230,10 +289,16 @@ impl Simulated {
         if let Some((file, at, bytes)) = state.torn.take() {
             state.files[file].since.push(Change::Write(at, bytes));
         }
-        let odds = [0.0, 0.3, 0.9, 1.0][chance.usize(0..4)];
-        for Inode { now, synced, since } in &mut state.files {
-            for change in std::mem::take(since) {
-                change.survive(chance, odds).iter().for_each(|change| change.make(synced));
+        let (odds, in_order) = ([0.0, 0.3, 0.9, 1.0][chance.usize(0..4)], chance.u8(0..3) == 0);
+        for Inode { now, synced, since, forgotten } in &mut state.files {
+            *forgotten = false;
+            // Some disks write in order, and no further than they have come.
+            let n = if in_order { chance.usize(0..=since.len()) } else { 0 };
+            for (at, change) in std::mem::take(since).into_iter().enumerate() {
+                let odds = if !in_order { odds } else { f64::from(at < n) };
+                if !in_order || at < n {
+                    change.survive(chance, odds).iter().for_each(|change| change.make(synced));
+                }
             }
             now.clone_from(synced);
         }
@@ -250,14 +315,15 @@ impl Simulated {
         Self::of(state, self.boot + 1)
     }
 
-    /// Changes what a file holds, behind everybody's back: the base, or the log's newest.
-    pub(crate) fn spoil(&self, base: bool, how: impl FnOnce(&mut Vec<u8>)) {
-        let mut state = self.state();
+    /// The same disk again, with other bytes in the base or in the log's newest file; all of it synced.
+    pub(crate) fn spoiled(&self, base: bool, how: impl FnOnce(&mut Vec<u8>)) -> Arc<Self> {
+        let mut state = self.state().clone();
         let newest = state.names.last_key_value().map(|(_, file)| *file);
         let file = if base { state.base } else { newest }.expect("it is there");
-        let inode = &mut state.files[file];
-        how(&mut inode.now);
-        (inode.synced, inode.since) = (inode.now.clone(), Vec::new());
+        how(&mut state.files[file].now);
+        state.files.iter_mut().for_each(|file| (file.synced, file.since) = (file.now.clone(), Vec::new()));
+        (state.synced_names, state.renamed) = (state.names.clone(), Vec::new());
+        Self::of(state, self.boot)
     }
 }
 
@@ -271,14 +337,17 @@ impl Medium for Simulated {
     }
 
     fn base(&self, builder: &redb::Builder) -> Result<redb::Database, redb::Error> {
-        let file = {
+        let (file, uncached) = {
             let mut state = self.state();
             state.refuses(Call::OpenBase)?;
             let file = state.base.unwrap_or_else(|| state.add());
             state.base = Some(file);
-            file
+            (file, state.uncached)
         };
-        Ok(builder.create_with_backend(File { state: self.state.clone(), file })?)
+        match uncached {
+            true => Ok(redb::Builder::new().set_cache_size(0).create_with_backend(self.file(file))?),
+            false => Ok(builder.create_with_backend(self.file(file))?),
+        }
     }
 
     fn logs(&self) -> io::Result<Vec<String>> {
@@ -300,7 +369,7 @@ impl Medium for Simulated {
         };
         state.files[file].now.clear();
         state.files[file].since.push(Change::Length(0));
-        Ok(Arc::new(File { state: self.state.clone(), file }))
+        Ok(Arc::new(self.file(file)))
     }
 
     fn read(&self, name: &str) -> io::Result<Vec<u8>> {
@@ -346,6 +415,7 @@ impl Medium for Simulated {
 #[derive(Debug)]
 struct File {
     state: Arc<Mutex<State>>,
+    gate: Arc<Gate>,
     file: usize,
 }
 
@@ -361,7 +431,9 @@ impl LogFile for File {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.state().sync(Call::SyncLog, self.file)
+        let synced = self.state().sync(Call::SyncLog, self.file);
+        self.gate.pass();
+        synced
     }
 }
 

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 
 use super::{
+    LEAP,
     code::{self, Row},
     entry,
     folder::remedy,
@@ -44,7 +45,7 @@ const GONE: Table = Table::new("gone");
 const STATE: TableDefinition<'static, &'static str, u64> = TableDefinition::new("state");
 
 /// The form of these tables.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 /// How many expired ids are remembered.
 const REMEMBERED: u64 = 100_000;
 /// What redb may keep in memory.
@@ -128,13 +129,11 @@ impl Base {
     /// Opens it (again). Who reads meanwhile is told that it is closed.
     pub(super) fn reopen(&self) -> Result<(), StoreError> {
         let mut open = self.database.write().unwrap_or_else(PoisonError::into_inner);
-        let closed = open.take().map(|database| guarded(|| Ok(drop(database))));
-        let made = closed.unwrap_or(Ok(())).and_then(|()| {
-            guarded(|| {
-                let database = self.medium.base(redb::Builder::new().set_cache_size(CACHE))?;
-                let version = prepare(&database)?;
-                Ok((database, version))
-            })
+        close(open.take());
+        let made = guarded(|| {
+            let database = self.medium.base(redb::Builder::new().set_cache_size(CACHE))?;
+            let version = prepare(&database)?;
+            Ok((database, version))
         });
         let (database, version) = made.map_err(|error| self.broken(error))?;
         if version != VERSION {
@@ -173,7 +172,11 @@ impl Base {
                 format!("{path} is open in another process; stop that one, or name another [store] path")
             }
             redb::Error::Corrupted(why) => damaged(why),
-            redb::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => damaged(error.to_string()),
+            redb::Error::Io(error)
+                if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) =>
+            {
+                damaged(error.to_string())
+            }
             redb::Error::Io(error) => format!("{path}: {error}; {}", remedy(&error)),
             error => format!("{path}: {error}; see to the disk, its room and the rights of [store] path"),
         });
@@ -194,14 +197,6 @@ impl Base {
         StoreError::Unavailable(format!(
             "{} {is}; put a copy of all of {folder} in its place, or move {folder}/log away to go on without what that has",
             path.display()
-        ))
-    }
-
-    fn torn(&self, id: StreamId) -> StoreError {
-        let path = self.path();
-        let path = path.display();
-        StoreError::Unavailable(format!(
-            "{path}: what it has of stream {id} is damaged; remove the stream, or restore the file"
         ))
     }
 
@@ -233,11 +228,13 @@ impl Base {
     /// A stream's row.
     pub(super) fn row(&self, id: StreamId) -> Result<Option<Row>, StoreError> {
         let bytes = self.read(|read| get(read, STREAMS, &id.to_bytes()))?;
-        bytes.map(|bytes| Row::read(&bytes).ok_or_else(|| self.torn(id))).transpose()
+        bytes.map(|bytes| Row::read(id, &bytes).ok_or(StoreError::Damaged(id))).transpose()
     }
 
     pub(super) fn prompt(&self, id: StreamId) -> Result<Option<Bytes>, StoreError> {
-        self.read(|read| get(read, PROMPTS, &id.to_bytes()))
+        let sealed = self.read(|read| get(read, PROMPTS, &id.to_bytes()))?;
+        let unsealed = |sealed: Bytes| code::unsealed(id, &sealed).map(|prompt| sealed.slice_ref(prompt));
+        sealed.map(|sealed| unsealed(sealed).ok_or(StoreError::Damaged(id))).transpose()
     }
 
     /// Whether a stream was here and has expired.
@@ -259,7 +256,7 @@ impl Base {
         })
     }
 
-    /// An owner's streams that are older than `before`, newest first, as long as `more` wants them.
+    /// An owner's streams that are older than `before`, newest first, as long as `more` wants them; but for damaged ones.
     pub(super) fn list(
         &self,
         owner: &str,
@@ -268,19 +265,18 @@ impl Base {
     ) -> Result<(), StoreError> {
         let low = code::owner_key(owner, StreamId::from_bytes([0; 16]));
         let high = code::owner_key(owner, before.unwrap_or(StreamId::from_bytes([u8::MAX; 16])));
-        let torn = self.read(|read| {
+        self.read(|read| {
             let streams = read.open_table(STREAMS)?;
             for entry in read.open_table(OWNERS)?.range(&low[..]..&high[..])?.rev() {
                 let Some(id) = code::id_behind(entry?.0.value()) else { continue };
                 let Some(row) = streams.get(&id.to_bytes()[..])? else { continue };
-                let Some(row) = Row::read(row.value()) else { return Ok(Some(id)) };
-                if !more(id, row) {
+                let row = Row::read(id, row.value()).filter(|row| row.owner == owner);
+                if !row.is_none_or(|row| more(id, row)) {
                     break;
                 }
             }
-            Ok(None)
-        })?;
-        torn.map_or(Ok(()), |id| Err(self.torn(id)))
+            Ok(())
+        })
     }
 
     /// The finished streams that ended first, from this key on, as long as `more` wants them.
@@ -325,10 +321,10 @@ impl Base {
                     break;
                 }
             }
-            Ok(Some(Row::read(&row).map(|row| (row, chunks))))
+            Ok(Some(Row::read(id, &row).map(|row| (row, chunks))))
         })?;
         let Some(found) = found else { return Ok(None) };
-        let (row, chunks) = found.ok_or_else(|| self.torn(id))?;
+        let (row, chunks) = found.filter(|(row, chunks)| adjoin(row, chunks, after)).ok_or(StoreError::Damaged(id))?;
         let mut page = Page::default();
         page.fill(&chunks, after, max);
         page.closed = row.summary.is_some() && page.last().unwrap_or(after) >= row.last;
@@ -346,7 +342,7 @@ impl Base {
             let first = key.value().last_chunk().map_or(0, |first| u64::from_be_bytes(*first));
             Ok(Some(code::unpack(id, Cursor(first), block.value())))
         })?;
-        found.map(|chunk| chunk.ok_or_else(|| self.torn(id))).transpose()
+        found.map(|chunk| chunk.ok_or(StoreError::Damaged(id))).transpose()
     }
 
     /// Puts a checkpoint's changes in, all or none, and syncs them.
@@ -368,9 +364,9 @@ impl Base {
             let (mut claims, mut gone) = (write.open_table(CLAIMS)?, write.open_table(GONE)?);
             for Changed { id, row, prompt, blocks: chunks } in &changes.streams {
                 let key = &id.to_bytes()[..];
-                streams.insert(key, &row.write()[..])?;
+                streams.insert(key, &row.write(*id)[..])?;
                 if let Some(prompt) = prompt {
-                    prompts.insert(key, &prompt[..])?;
+                    prompts.insert(key, &code::sealed(*id, prompt)[..])?;
                     owners.insert(&code::owner_key(&row.owner, *id)[..], &[][..])?;
                 }
                 for chunk in chunks {
@@ -386,10 +382,19 @@ impl Base {
             }
             for (id, expired) in &changes.gone {
                 let key = &id.to_bytes()[..];
-                let row = streams.remove(key)?.and_then(|row| Row::read(row.value()));
-                if let Some(row) = row {
-                    owners.remove(&code::owner_key(&row.owner, *id)[..])?;
-                    finished.remove(&code::ended_key(row.ended_at, *id)[..])?;
+                match streams.remove(key)?.map(|row| Row::read(*id, row.value())) {
+                    None => {}
+                    Some(Some(row)) => {
+                        owners.remove(&code::owner_key(&row.owner, *id)[..])?;
+                        finished.remove(&code::ended_key(row.ended_at, *id)[..])?;
+                    }
+                    // It is damaged: what belongs to it must be searched for.
+                    Some(None) => {
+                        let others = |key: &[u8]| code::id_behind(key) != Some(*id);
+                        owners.retain(|key, _| others(key))?;
+                        finished.retain(|key, _| others(key))?;
+                        claims.retain(|_, holder| others(holder))?;
+                    }
                 }
                 prompts.remove(key)?;
                 open.remove(key)?;
@@ -421,6 +426,31 @@ impl Base {
 
 fn get(read: &ReadTransaction, table: Table, key: &[u8]) -> Broken<Option<Bytes>> {
     Ok(read.open_table(table)?.get(key)?.map(|value| Bytes::copy_from_slice(value.value())))
+}
+
+impl Drop for Base {
+    fn drop(&mut self) {
+        close(self.database.get_mut().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}
+
+/// What cannot be closed in order is opened as after a crash.
+fn close(database: Option<Database>) {
+    let _ = guarded(|| {
+        drop(database);
+        Ok(())
+    });
+}
+
+/// Whether these are the blocks behind `after`, with none missing. Only a leap leaves a gap.
+fn adjoin(row: &Row, chunks: &[Chunk], after: Cursor) -> bool {
+    let mut last = after;
+    let in_order = chunks.iter().all(|chunk| {
+        let gap = chunk.first.0.saturating_sub(last.0 + 1);
+        last = chunk.last();
+        gap == 0 || gap >= LEAP
+    });
+    in_order && (!chunks.is_empty() || row.last <= after)
 }
 
 /// redb panics where what it reads cannot be: an error of the file like any other, and no reason to fall with it.

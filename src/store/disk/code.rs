@@ -140,7 +140,8 @@ impl Row {
         self.leap.unwrap_or(self.last.plus(1))
     }
 
-    pub(super) fn write(&self) -> Vec<u8> {
+    /// As the row of this stream.
+    pub(super) fn write(&self, id: StreamId) -> Vec<u8> {
         let mut out = Vec::with_capacity(256);
         put_bytes(&mut out, self.owner.as_bytes());
         put_bytes(&mut out, &self.about);
@@ -154,11 +155,12 @@ impl Row {
         for number in [self.created_at, self.last.0, self.ended_at, self.bytes, self.epoch.0] {
             out.extend(number.to_le_bytes());
         }
-        out
+        sealed(id, &out)
     }
 
-    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
-        let mut take = Take(bytes);
+    /// The row of this stream; nothing if it is not the one that was written for it.
+    pub(super) fn read(id: StreamId, bytes: &[u8]) -> Option<Self> {
+        let mut take = Take(unsealed(id, bytes)?);
         Some(Self {
             owner: take.text()?,
             about: take.bytes()?,
@@ -173,6 +175,19 @@ impl Row {
             epoch: Epoch(take.number()?),
         })
     }
+}
+
+/// These bytes under a checksum that says whose they are.
+pub(super) fn sealed(id: StreamId, bytes: &[u8]) -> Vec<u8> {
+    let mut out = check(id, Cursor::START, bytes).to_le_bytes().to_vec();
+    out.extend(bytes);
+    out
+}
+
+/// What was sealed for this stream.
+pub(super) fn unsealed(id: StreamId, sealed: &[u8]) -> Option<&[u8]> {
+    let (sum, bytes) = sealed.split_first_chunk::<4>()?;
+    (check(id, Cursor::START, bytes) == u32::from_le_bytes(*sum)).then_some(bytes)
 }
 
 /// Adjoining records, packed. Says whose they are and where they belong, and that under a checksum: a block that is found in
@@ -396,7 +411,14 @@ mod tests {
             bytes: 6,
             epoch: Epoch(7),
         };
-        assert_eq!(Row::read(&row.write()), Some(row));
+        let written = row.write(id);
+        assert_eq!(Row::read(id, &written), Some(row));
+        assert_eq!(Row::read(StreamId::new(), &written), None);
+        for at in 0..written.len() {
+            let mut flipped = written.clone();
+            flipped[at] ^= 1;
+            assert_eq!(Row::read(id, &flipped), None, "byte {at}");
+        }
     }
 
     #[test]

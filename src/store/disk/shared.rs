@@ -88,6 +88,7 @@ impl Shared {
             Some(why) if !inner.low || !ops.iter().all(frees) => return Err(why.clone()),
             _ => {}
         }
+        inner.table.look_up(&ops, &self.base)?;
         let written = inner.log.write(|out| ops.iter().for_each(|op| op.write(out)));
         let seq = written.map_err(|error| self.broke(inner, self.unwritable(&error)))?;
         for op in ops {

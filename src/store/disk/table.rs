@@ -139,6 +139,8 @@ impl Table {
                 None => base.row(id).map(|row| row.map(|row| row.bytes)),
             };
             match bytes {
+                // Nobody can say what it counts, and nobody will miss it.
+                Err(StoreError::Damaged(_)) => wanted = more(at, 0),
                 Ok(bytes) => wanted = more(at, bytes.unwrap_or_default()),
                 Err(error) => (wanted, failed) = (false, Some(error)),
             }
@@ -161,6 +163,26 @@ impl Table {
             }
         }
         Ok(chosen)
+    }
+
+    /// Looks up what [`apply`](Self::apply) will ask the base, so that it does not fail when the frame is written.
+    pub(super) fn look_up(&mut self, ops: &[Op], base: &Base) -> Result<(), StoreError> {
+        for op in ops {
+            let (Op::Append { id, end: Some(_), .. } | Op::Drop { id, .. }) = op else { continue };
+            let claims = match self.logs.get(id) {
+                Some(entry) => entry.row.claims.clone(),
+                None => match base.row(*id) {
+                    Ok(row) => row.map(|row| row.claims).unwrap_or_default(),
+                    Err(StoreError::Damaged(_)) => Vec::new(),
+                    Err(error) => return Err(error),
+                },
+            };
+            for claim in claims {
+                let known = self.holder(&claim.key, base)?;
+                self.claims.entry(claim.key).or_insert(known);
+            }
+        }
+        Ok(())
     }
 
     /// Does what a frame says.
@@ -252,9 +274,14 @@ impl Table {
                 entry.head.send_modify(|(_, closed)| *closed = true);
                 entry.row
             }
-            None => match base.row(id)?.filter(|_| !self.gone.contains_key(&id)) {
-                Some(row) => row,
-                None => return Ok(()),
+            None => match base.row(id) {
+                Ok(Some(row)) if !self.gone.contains_key(&id) => row,
+                Ok(_) => return Ok(()),
+                Err(StoreError::Damaged(_)) => {
+                    self.gone.insert(id, Gone { seq, expired });
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
             },
         };
         if let Some(keep) = self.keep.remove(&id) {
@@ -337,12 +364,21 @@ pub(super) fn size_of_new(new: &NewStream) -> u64 {
     (new.about.len() + new.prompt.len()) as u64 + OVERHEAD
 }
 
-/// The streams of the base that were left open.
+/// The streams of the base that were left open. A damaged one is left out, or goes on behind what can be read of it.
 pub(super) fn left_open(base: &Base) -> Result<Table, StoreError> {
     let mut table = Table::default();
     for id in base.opened()? {
-        if let Some(row) = base.row(id)? {
-            table.insert(id, Entry::left_open(row, base.last_block(id)?));
+        let found = base.row(id).and_then(|row| match base.last_block(id) {
+            Err(error @ StoreError::Damaged(_)) => {
+                tracing::error!(%error, "the answer can be read as far as it is whole");
+                Ok(row.map(|row| (row, None)))
+            }
+            block => Ok(row.zip(Some(block?))),
+        });
+        match found {
+            Ok(found) => _ = found.map(|(row, block)| table.insert(id, Entry::left_open(row, block))),
+            Err(error @ StoreError::Damaged(_)) => tracing::error!(%error, "the answer is left out"),
+            Err(error) => return Err(error),
         }
     }
     Ok(table)
