@@ -18,7 +18,7 @@ use lastword::{
     store::{Batch, Durability, Last, Lease, NewStream, Store, StoreError, disk::Disk},
 };
 
-use super::{HOUR, claim_key, key, simulated::Simulated, with_claims};
+use super::{ALL, HOUR, Log, batch, claim_key, key, simulated::Simulated, with_claims};
 
 /// A stream as those know it who wrote and read it.
 #[derive(Debug, Default)]
@@ -79,6 +79,48 @@ fn whatever_a_power_cut_leaves_the_store_opens_and_each_log_is_what_was_shown_as
             });
         }
     });
+}
+
+#[tokio::test]
+async fn after_a_power_cut_the_numbering_leaps_and_after_a_kill_it_does_not() {
+    for (durability, boots, leaps) in [
+        (Durability::Os, false, false),
+        (Durability::Os, true, true),
+        (Durability::Lazy, false, true),
+        (Durability::Disk, true, false),
+    ] {
+        let disk = Simulated::new();
+        let open = |disk: &Arc<Simulated>| -> Arc<dyn Store> {
+            Arc::new(Disk::open_on(disk.clone(), durability, HOUR, u64::MAX).expect("opens"))
+        };
+        let store = open(&disk);
+        let before = disk.changes();
+        let mut log = Log::new(&store).await;
+        log.say(&["one", "two"]).await;
+        if durability == Durability::Lazy {
+            // It is written soon: nobody waits for it, but this test does.
+            while disk.changes() == before {
+                tokio::task::yield_now().await;
+            }
+        }
+        let chance = &mut fastrand::Rng::with_seed(1);
+        let left = if boots { disk.restart() } else { disk.kill(chance) };
+        let reopened = open(&left);
+        let Lease { epoch, next } = reopened.lease(log.id, NodeId::new()).await.expect("leased");
+        assert_eq!(next > Cursor(3), leaps, "{durability:?}, another boot: {boots}");
+        let hole = reopened.meta(log.id).await.expect("meta").hole;
+        assert_eq!(hole, leaps.then_some((Cursor(2), next)));
+        let last = Last { summary: "s".into(), release: false };
+        reopened.append(log.id, next, epoch, batch(&["end"]), Some(last)).await.expect("appended");
+        drop(reopened);
+        let reopened = open(&left);
+        assert_eq!(reopened.meta(log.id).await.expect("meta").hole, hole, "the hole stays known");
+        let page = reopened.read(log.id, Cursor(0), ALL, None).await.expect("readable");
+        let cursors: Vec<_> = page.records().map(|(cursor, _)| cursor).collect();
+        assert_eq!((cursors, page.closed), (vec![Cursor(1), Cursor(2), next], true));
+        let page = reopened.read(log.id, Cursor(2), ALL, None).await.expect("readable");
+        assert_eq!((page.records().count(), page.closed), (1, true));
+    }
 }
 
 impl World {

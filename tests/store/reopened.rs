@@ -8,7 +8,7 @@ use lastword::{
 };
 use tempfile::TempDir;
 
-use super::{HOUR, Log, batch, chat, holder, key, records_of, with_claims};
+use super::{HOUR, Log, chat, holder, key, records_of, with_claims};
 
 fn open(folder: &Path) -> Arc<dyn Store> {
     open_as(folder, Durability::Os)
@@ -56,14 +56,6 @@ async fn whole(store: &Arc<dyn Store>, id: StreamId) -> Vec<(u64, usize, Option<
 fn newest_log(folder: &Path) -> std::path::PathBuf {
     let files = fs::read_dir(folder.join("log")).expect("a folder").map(|entry| entry.expect("an entry").path());
     files.max().expect("a file")
-}
-
-fn another_boot(folder: &Path) {
-    let base = redb::Database::open(folder.join("base.redb")).expect("opens");
-    let write = base.begin_write().expect("begun");
-    let state = redb::TableDefinition::<&str, u64>::new("state");
-    write.open_table(state).expect("a table").insert("boot", 12345).expect("put");
-    write.commit().expect("committed");
 }
 
 #[tokio::test]
@@ -149,47 +141,6 @@ async fn what_was_being_written_when_the_process_died_is_dropped_and_all_before_
 }
 
 #[tokio::test]
-async fn after_a_power_cut_the_numbering_leaps_and_after_a_kill_it_does_not() {
-    for (durability, boots, leaps) in [
-        (Durability::Os, false, false),
-        (Durability::Os, true, true),
-        (Durability::Lazy, false, true),
-        (Durability::Disk, true, false),
-    ] {
-        let folder = tempfile::tempdir().expect("a folder");
-        let store = open_as(folder.path(), durability);
-        let mut log = Log::new(&store).await;
-        log.say(&["one", "two"]).await;
-        if durability == Durability::Lazy {
-            // It is written soon: nobody waits for it, but this test does.
-            let written = || fs::metadata(newest_log(folder.path())).expect("there").len() > 100;
-            while !written() {
-                tokio::task::yield_now().await;
-            }
-        }
-        let copy = killed(folder.path());
-        if boots {
-            another_boot(copy.path());
-        }
-        let reopened = open_as(copy.path(), durability);
-        let Lease { epoch, next } = reopened.lease(log.id, NodeId::new()).await.expect("leased");
-        assert_eq!(next > Cursor(3), leaps, "{durability:?}, another boot: {boots}");
-        let hole = reopened.meta(log.id).await.expect("meta").hole;
-        assert_eq!(hole, leaps.then_some((Cursor(2), next)));
-        let last = Last { summary: "s".into(), release: false };
-        reopened.append(log.id, next, epoch, batch(&["end"]), Some(last)).await.expect("appended");
-        drop(reopened);
-        let reopened = open_as(copy.path(), durability);
-        assert_eq!(reopened.meta(log.id).await.expect("meta").hole, hole, "the hole stays known");
-        let page = reopened.read(log.id, Cursor(0), super::ALL, None).await.expect("readable");
-        let cursors: Vec<_> = page.records().map(|(cursor, _)| cursor).collect();
-        assert_eq!((cursors, page.closed), (vec![Cursor(1), Cursor(2), next], true));
-        let page = reopened.read(log.id, Cursor(2), super::ALL, None).await.expect("readable");
-        assert_eq!((page.records().count(), page.closed), (1, true));
-    }
-}
-
-#[tokio::test]
 async fn what_has_expired_is_told_from_what_never_was_after_a_restart_too() {
     let folder = tempfile::tempdir().expect("a folder");
     let store: Arc<dyn Store> =
@@ -244,85 +195,4 @@ async fn a_synced_record_is_in_the_log_before_it_is_answered() {
     let reopened = open_as(killed(folder.path()).path(), Durability::Disk);
     let page = reopened.read(log.id, Cursor(0), super::ALL, None).await.expect("readable");
     assert_eq!((page.records().count(), page.closed), (51, true));
-}
-
-/// A power cut takes back any part of what was not synced: here the log's newest file loses its end, or pages of it anywhere.
-#[tokio::test]
-async fn after_a_power_cut_each_log_is_a_prefix_of_what_was_said_and_nothing_is_taken_for_what_was_lost() {
-    let seeds = std::env::var("LASTWORD_CUTS").map_or(40, |seeds| seeds.parse().expect("a number"));
-    for seed in 0..seeds {
-        let mut chance = fastrand::Rng::with_seed(seed);
-        let folder = tempfile::tempdir().expect("a folder");
-        let store = Arc::new(Disk::open(folder.path(), Durability::Os, HOUR, u64::MAX).expect("opens"));
-        let shared: Arc<dyn Store> = store.clone();
-        let mut logs = Vec::new();
-        for _ in 0..4 {
-            logs.push((Log::of(&shared, with_claims("ann", &[])).await, 0_u64, false));
-        }
-        let words = |of: usize, n: u64| format!("{of}.{n} {}", "x".repeat((n % 90) as usize));
-        let steps = chance.usize(20..200);
-        let checkpoint = chance.usize(0..steps);
-        let mut certain = vec![0_u64; logs.len()];
-        for step in 0..steps {
-            let of = chance.usize(0..logs.len());
-            let (log, said, ended) = &mut logs[of];
-            if !*ended {
-                let batch: Vec<_> = (1..=chance.u64(1..5)).map(|n| words(of, *said + n)).collect();
-                *ended = chance.u8(0..60) == 0;
-                let last = ended.then(|| Last { summary: "s".into(), release: false });
-                log.append(&batch, last).await;
-                *said += batch.len() as u64;
-            }
-            if step == checkpoint {
-                store.checkpoint().expect("checkpointed");
-                certain = logs.iter().map(|(_, said, _)| *said).collect();
-            }
-        }
-        let left = killed(folder.path());
-        let file = newest_log(left.path());
-        let mut bytes = fs::read(&file).expect("readable");
-        match chance.u8(0..3) {
-            0 => bytes.truncate(chance.usize(0..=bytes.len())),
-            1 => {
-                let from = chance.usize(0..bytes.len());
-                let to = bytes.len().min(from + chance.usize(1..4096));
-                bytes[from..to].fill(0);
-            }
-            _ => {
-                let at = chance.usize(0..bytes.len());
-                bytes[at] ^= 1 << chance.u8(0..8);
-            }
-        }
-        fs::write(&file, bytes).expect("written");
-        another_boot(left.path());
-        let reopened = open(left.path());
-        for (of, (log, said, _)) in logs.iter().enumerate() {
-            let meta = match reopened.meta(log.id).await {
-                Ok(meta) => meta,
-                Err(error) => {
-                    assert_eq!((error, certain[of]), (StoreError::Unknown(log.id), 0), "seed {seed}");
-                    continue;
-                }
-            };
-            let mut after = Cursor::START;
-            loop {
-                let page = reopened.read(log.id, after, 500, None).await.expect("readable");
-                for (cursor, record) in page.records() {
-                    assert_eq!(record, words(of, cursor.0).as_bytes(), "seed {seed}, stream {of}");
-                    assert_eq!(cursor, after.plus(1), "seed {seed}, stream {of}");
-                    after = cursor;
-                }
-                if page.last().is_none() {
-                    break;
-                }
-            }
-            assert_eq!(after, meta.last, "seed {seed}, stream {of}");
-            assert!((certain[of]..=*said).contains(&after.0), "seed {seed}, stream {of}: {after}");
-            if !meta.closed() {
-                let next = reopened.lease(log.id, NodeId::new()).await.expect("leased").next;
-                assert!(next.0 > said + 1, "seed {seed}: {next} would be taken for one of {said} that were shown");
-                assert_eq!(reopened.meta(log.id).await.expect("meta").hole, Some((after, next)), "seed {seed}");
-            }
-        }
-    }
 }

@@ -283,6 +283,12 @@ impl Simulated {
         Self::of(state, self.boot)
     }
 
+    /// The disk after an orderly restart of the machine, which loses nothing.
+    pub(crate) fn restart(&self) -> Arc<Self> {
+        let state = self.kill(&mut fastrand::Rng::with_seed(0)).state().clone();
+        Self::of(state, self.boot + 1)
+    }
+
     /// The disk as the next run of the machine finds it.
     pub(crate) fn power_cut(&self, chance: &mut fastrand::Rng) -> Arc<Self> {
         let mut state = self.state().clone();

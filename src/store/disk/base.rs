@@ -99,6 +99,26 @@ pub(super) struct Changed {
 }
 
 impl State {
+    fn fields(&self) -> [(&'static str, u64); 7] {
+        let Self { generation, seq, used, boot, lazy, loose, clean } = *self;
+        [
+            ("generation", generation),
+            ("seq", seq),
+            ("used", used),
+            ("boot", boot),
+            ("lazy", lazy),
+            ("loose", loose),
+            ("clean", clean),
+        ]
+    }
+
+    /// A checksum: what is wrong here would be wrong everywhere.
+    fn sum(&self) -> u64 {
+        let mut hasher = crc32fast::Hasher::new();
+        self.fields().iter().for_each(|(_, value)| hasher.update(&value.to_le_bytes()));
+        hasher.finalize().into()
+    }
+
     /// Whether something may be lost that was shown, when the store is opened in this run of the machine; `whole` if all of the log
     /// could be read that was found.
     pub(super) fn may_have_lost(&self, boot: u64, whole: bool) -> bool {
@@ -158,27 +178,28 @@ impl Base {
     }
 
     fn broken(&self, error: redb::Error) -> StoreError {
+        use redb::Error;
         let path = self.path();
         let path = path.display();
         // What is damaged in one place is read in others: to open it again would not help, and cost those who read there.
-        let ails = !matches!(error, redb::Error::Corrupted(_));
-        let damaged = |why: String| {
-            format!(
-                "{path} is damaged: {why}; put a copy of the whole folder in its place, or move it away to begin anew"
-            )
-        };
+        let ails = matches!(
+            error,
+            Error::Io(_) | Error::Backend(_) | Error::PreviousIo | Error::DatabaseClosed | Error::LockPoisoned(_)
+        );
+        let damage = [io::ErrorKind::InvalidData, io::ErrorKind::UnexpectedEof];
         let why = StoreError::Unavailable(match error {
-            redb::Error::DatabaseAlreadyOpen => {
+            Error::DatabaseAlreadyOpen => {
                 format!("{path} is open in another process; stop that one, or name another [store] path")
             }
-            redb::Error::Corrupted(why) => damaged(why),
-            redb::Error::Io(error)
-                if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) =>
-            {
-                damaged(error.to_string())
+            Error::Io(error) if !damage.contains(&error.kind()) => format!("{path}: {error}; {}", remedy(&error)),
+            Error::Backend(_) | Error::PreviousIo | Error::DatabaseClosed | Error::LockPoisoned(_) => {
+                format!(
+                    "{path} is closed after an error, and will be opened again; see to the disk if that is often so"
+                )
             }
-            redb::Error::Io(error) => format!("{path}: {error}; {}", remedy(&error)),
-            error => format!("{path}: {error}; see to the disk, its room and the rights of [store] path"),
+            damage => format!(
+                "{path} is damaged: {damage}; put a copy of the whole folder in its place, or move it away to begin anew"
+            ),
         });
         let mut known = self.ails.lock().unwrap_or_else(PoisonError::into_inner);
         if known.is_none() {
@@ -214,7 +235,7 @@ impl Base {
     fn state(read: &ReadTransaction) -> Broken<State> {
         let table = read.open_table(STATE)?;
         let get = |name| Broken::Ok(table.get(name)?.map_or(0, |value| value.value()));
-        Ok(State {
+        let state = State {
             generation: get("generation")?,
             seq: get("seq")?,
             used: get("used")?,
@@ -222,7 +243,11 @@ impl Base {
             lazy: get("lazy")?,
             loose: get("loose")?,
             clean: get("clean")?,
-        })
+        };
+        match state == State::default() || get("sum")? == state.sum() {
+            true => Ok(state),
+            false => Err(redb::Error::Corrupted("its state does not add up".to_owned())),
+        }
     }
 
     /// A stream's row.
@@ -413,10 +438,8 @@ impl Base {
                     None => _ = claims.remove(key)?,
                 }
             }
-            let State { generation, seq, used, boot, lazy, loose, clean } = changes.state;
             let mut state = write.open_table(STATE)?;
-            let fields = [("generation", generation), ("seq", seq), ("used", used), ("boot", boot)];
-            for (name, value) in fields.into_iter().chain([("lazy", lazy), ("loose", loose), ("clean", clean)]) {
+            for (name, value) in changes.state.fields().into_iter().chain([("sum", changes.state.sum())]) {
                 state.insert(name, value)?;
             }
         }
