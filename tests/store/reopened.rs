@@ -4,7 +4,7 @@ use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use lastword::{
     id::{Cursor, NodeId, StreamId},
-    store::{Created, Durability, Last, Lease, Store, StoreError, disk::Disk},
+    store::{Created, Durability, Store, StoreError, disk::Disk},
 };
 use tempfile::TempDir;
 
