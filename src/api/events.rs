@@ -151,6 +151,10 @@ impl Seat {
     ) -> Result<Response, StoreError> {
         let id = self.stream.meta.id;
         let retry = api.retry();
+        if self.stream.meta.closed() && self.from != Place::Ended {
+            // What cannot be read is said before the head: behind it a client would come back at once, and again.
+            self.reader.clone().next(1).await?;
+        }
         let (after, opening) = match self.from {
             Place::Ended => return Ok(head(StatusCode::NO_CONTENT, id, Body::empty())),
             Place::Start => (Cursor::START, start(&self.stream, retry)),

@@ -545,6 +545,24 @@ async fn a_stream_whose_writer_is_gone_or_never_came_is_closed_as_interrupted() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_damaged_log_whose_writer_is_gone_gets_its_end_all_the_same() {
+    let house = House::new(|| stream::pending().boxed());
+    let id = house.orphan(&[Event::Begin(Begin::default()), word("half").expect("a word")]).await;
+    house.store.damaged.store(true, SeqCst);
+    let tending = tokio::spawn(house.gateway.clone().tend());
+    let closed = async {
+        while !house.store.meta(id).await.expect("meta").closed() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    soon(closed).await;
+    house.store.damaged.store(false, SeqCst);
+    let read = house.ends(id).await;
+    assert_eq!((read.end().status, read.kinds.len()), (Status::Interrupted, 3));
+    tending.abort();
+}
+
+#[tokio::test(start_paused = true)]
 async fn leases_are_renewed_also_while_an_orphan_cannot_be_closed() {
     let house = House::new(|| stream::pending().boxed());
     let id = house.orphan(&[]).await;

@@ -1,5 +1,7 @@
-//! A disk that is really full, under the real binary: a small file system in memory, in a mount namespace of its own. Where that may
-//! not be made, the test says so and does nothing.
+//! What clients are told when the store's disk is full, and when something else has changed what is on it.
+//!
+//! The disk is really full, under the real binary: a small file system in memory, in a mount namespace of its own. Where that may not
+//! be made, the test says so and does nothing.
 
 use std::{
     fs::{self, File},
@@ -14,7 +16,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-use crate::common::{At, Ending, only, process::Process, soon, sse, text};
+use crate::common::{At, Ending, TestGateway, only, process::Process, soon, sse, text};
 
 /// A small disk. It is gone when this is dropped and all who use it have ended.
 struct Disk {
@@ -145,4 +147,45 @@ async fn on_a_full_disk_running_answers_end_and_say_why_and_with_room_it_goes_on
     }
     assert_eq!(at.state(&id).await["text"], "all is well");
     process.kill().await;
+}
+
+#[tokio::test]
+async fn a_damaged_answer_is_refused_before_the_head_and_the_others_are_told_as_ever() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = format!("[store]\nengine = \"disk\"\npath = {:?}\n", folder.path());
+    let gateway = TestGateway::with(&config).await;
+    let mut ids = Vec::new();
+    for text in ["one", "two"] {
+        ids.push(gateway.say(text, json!({})).await);
+        gateway.whole(&ids[ids.len() - 1]).await;
+    }
+    gateway.drain().await;
+    change_first_block(&folder.path().join("base.redb"));
+    let gateway = TestGateway::with(&config).await;
+    let response = gateway.events(&ids[0], None).await;
+    assert_eq!(response.status, 500, "an EventSource does not come back");
+    let told = response.json().await;
+    assert_eq!(told["code"], "stream_damaged", "{told}");
+    assert!(told["detail"].as_str().is_some_and(|why| why.contains(&ids[0])), "{told}");
+    assert_eq!(text(&gateway.whole(&ids[1]).await), "two");
+    assert_eq!(gateway.get("/readyz", &[]).await.status, 200);
+    let removed = gateway.send("DELETE", &format!("/v1/streams/{}", ids[0]), &[], "").await;
+    assert_eq!(removed.status, 204);
+    assert_eq!(gateway.events(&ids[0], None).await.status, 404);
+}
+
+/// Of the first stream: ids are in the order in which they were made.
+fn change_first_block(base: &Path) {
+    use redb::ReadableTable;
+    let base = redb::Database::open(base).expect("opens");
+    let write = base.begin_write().expect("begun");
+    {
+        let mut blocks = write.open_table(redb::TableDefinition::<&[u8], &[u8]>::new("blocks")).expect("a table");
+        let first = blocks.first().expect("readable").expect("there");
+        let (key, mut block) = (first.0.value().to_vec(), first.1.value().to_vec());
+        drop(first);
+        *block.last_mut().expect("bytes") ^= 1;
+        blocks.insert(&key[..], &block[..]).expect("put");
+    }
+    write.commit().expect("committed");
 }
