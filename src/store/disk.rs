@@ -4,6 +4,7 @@
 //! memory (`disk/table.rs`). What has changed goes into the base (`disk/base.rs`) every few seconds, by the keeper
 //! (`disk/keeper.rs`); finished streams then leave the memory. One lock guards the log's end and the table, held for microseconds and
 //! never across an await. How far a record must have come before it is shown is the operator's choice: [`Durability`].
+//! A stream that nobody wants kept is in the table alone, and leaves no trace in the folder.
 
 mod base;
 mod code;
@@ -184,7 +185,7 @@ impl Store for Disk {
                 Some(held) => held,
                 // Only now: a repeated request must not cost anybody a log, least of all the one it asks for.
                 None => {
-                    let mut ops = self.shared.room(&mut inner, table::size_of_new(&new))?;
+                    let mut ops = self.shared.room(&mut inner, table::size_of_new(&new), new.keep.is_some())?;
                     ops.push(Op::Create(Box::new(new)));
                     (self.shared.change(&mut inner, ops)?, Created::New)
                 }
@@ -204,9 +205,9 @@ impl Store for Disk {
     ) -> Result<(), StoreError> {
         let seq = {
             let mut inner = self.shared.inner();
-            let refused = match inner.table.find(id)? {
-                Found::Entry(entry) => Some(entry.refuses(at, epoch)),
-                Found::Base => None,
+            let (refused, fleeting) = match inner.table.find(id)? {
+                Found::Entry(entry) => (Some(entry.refuses(at, epoch)), entry.keep.is_some()),
+                Found::Base => (None, false),
             };
             match refused {
                 Some(Some(refused)) => return Err(refused),
@@ -216,7 +217,7 @@ impl Store for Disk {
                     // A last batch is a few hundred bytes and must not fail for want of them.
                     let mut ops = match end {
                         Some(_) => Vec::with_capacity(1),
-                        None => self.shared.room(&mut inner, batch.size() as u64)?,
+                        None => self.shared.room(&mut inner, batch.size() as u64, fleeting)?,
                     };
                     ops.push(Op::Append { id, at, batch, end });
                     Some(self.shared.change(&mut inner, ops)?)
@@ -351,7 +352,7 @@ impl Store for Disk {
             wanted
         })?;
         let over = inner.table.over(self.shared.clock.now(), STEP);
-        let over = over.into_iter().filter(|id| !old.contains(id)).map(|id| Op::Drop { id, expired: false });
+        let over = over.into_iter().map(|id| Op::Drop { id, expired: false });
         let ops: Vec<_> = over.chain(old.iter().map(|id| Op::Drop { id: *id, expired: true })).collect();
         let n = ops.len();
         if n > 0 {
@@ -409,7 +410,8 @@ impl Store for Disk {
     }
 
     fn bytes(&self) -> u64 {
-        self.shared.inner().table.used
+        let Inner { table, .. } = &*self.shared.inner();
+        table.used + table.held
     }
 }
 

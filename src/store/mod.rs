@@ -162,7 +162,7 @@ pub struct NewStream {
     pub prompt: Bytes,
     /// What it claims.
     pub claims: Vec<Claim>,
-    /// It is erased so long after its end, if retention has not taken it before; its id is then unknown.
+    /// It lives in memory alone, whatever the engine, and is erased so long after its end; its id is then unknown.
     pub keep: Option<Duration>,
 }
 
@@ -258,6 +258,9 @@ pub enum Signal {
     Cancel,
 }
 
+/// What to do where `max_bytes` is too little.
+pub const RAISE: &str = "raise [store] max_bytes";
+
 /// Why a store did not do what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
@@ -282,12 +285,14 @@ pub enum StoreError {
     #[error("the log is closed")]
     Closed,
     /// No room, and nothing finished to make room of.
-    #[error("the store is full: {used} of {max} are in use by answers that still run; raise [store] max_bytes")]
+    #[error("the store is full: {used} of {max} are in use by answers that still run; {remedy}")]
     Full {
         /// In use.
         used: ByteSize,
         /// Allowed.
         max: ByteSize,
+        /// What to do.
+        remedy: &'static str,
     },
     /// The engine cannot work now; says why and what to do.
     #[error("{0}")]

@@ -18,11 +18,13 @@ const LOOSE: usize = 64;
 /// See the module.
 pub(super) struct Entry {
     pub row: Row,
+    /// It is here and nowhere else, and is erased so many milliseconds after its end.
+    pub keep: Option<u64>,
     /// Until it is in the base.
     pub prompt: Option<Bytes>,
     pub created: Instant,
     pub node: Option<NodeId>,
-    /// The last frame that was about it.
+    /// The last frame that was about it; 0 if none ever is.
     pub seq: u64,
     /// The last cursor, and whether it is the end. Sent after the records are there.
     pub head: watch::Sender<(Cursor, bool)>,
@@ -39,6 +41,7 @@ impl Entry {
         Self {
             head: watch::Sender::new((row.last, row.summary.is_some())),
             row,
+            keep: None,
             prompt,
             created: Instant::now(),
             node: None,
