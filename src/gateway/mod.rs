@@ -57,6 +57,8 @@ pub struct Limits {
     /// How long an answer that its client does not want kept can be read after its end.
     #[serde(with = "crate::duration")]
     pub forget_after: Duration,
+    /// Whether every answer is taken for one that its client does not want kept.
+    pub forget_all: bool,
 }
 
 impl Default for Limits {
@@ -66,6 +68,7 @@ impl Default for Limits {
             stream_bytes: ByteSize::mib(16),
             stream_records: 262_144,
             forget_after: Duration::from_secs(60),
+            forget_all: false,
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::id::{Cursor, Epoch, NodeId, StreamId};
 
 /// The section `[store]`.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(from = "Section")]
 pub struct Config {
     /// Which engine.
     pub engine: Engine,
@@ -29,21 +29,43 @@ pub struct Config {
     /// How far a record of the disk engine must have come before it is shown.
     pub durability: Durability,
     /// How long a finished answer is kept.
-    #[serde(with = "crate::duration")]
     pub retain: Duration,
     /// How much is kept in all; over it the oldest finished answers go first.
     pub max_bytes: ByteSize,
 }
 
+/// The section as it is written: what is left out depends on the engine.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Section {
+    engine: Option<Engine>,
+    path: Option<PathBuf>,
+    durability: Option<Durability>,
+    #[serde(with = "crate::duration::option")]
+    retain: Option<Duration>,
+    max_bytes: Option<ByteSize>,
+}
+
+impl From<Section> for Config {
+    fn from(section: Section) -> Self {
+        let engine = section.engine.unwrap_or(Engine::Disk);
+        let (hours, gib) = match engine {
+            Engine::Memory => (1, 1),
+            Engine::Disk => (24, 10),
+        };
+        Self {
+            engine,
+            path: section.path.unwrap_or_else(|| "data".into()),
+            durability: section.durability.unwrap_or(Durability::Os),
+            retain: section.retain.unwrap_or(Duration::from_secs(hours * 60 * 60)),
+            max_bytes: section.max_bytes.unwrap_or(ByteSize::gib(gib)),
+        }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
-        Self {
-            engine: Engine::Memory,
-            path: "data".into(),
-            durability: Durability::Os,
-            retain: Duration::from_secs(60 * 60),
-            max_bytes: ByteSize::gib(1),
-        }
+        Section::default().into()
     }
 }
 
