@@ -1,6 +1,8 @@
 //! The contract of a store, claim by claim, as the trait's own words have it. Each claim is a function that makes its stores with
 //! an [`Open`], so that another engine is one more line of `hold_to_the_contract!`.
 
+#[path = "store/condensed.rs"]
+mod condensed;
 #[path = "store/fleeting.rs"]
 mod fleeting;
 #[path = "store/kept.rs"]

@@ -42,6 +42,7 @@ pub use crate::{
     generation::Attached,
     route::{Listed, RouteError},
     store::StoreError,
+    stream::condense,
 };
 
 /// The section `[limits]`.
@@ -165,6 +166,19 @@ impl Gateway {
         }
         let torn = |_| StoreError::Unavailable(format!("the prompt of stream {id} cannot be read"));
         serde_json::from_slice(&prompt).map(Some).map_err(torn)
+    }
+
+    /// Shows `each` the beginning of a stream up to `last` in condensed form, as [`stream::skim`] does.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn skim(
+        &self,
+        id: StreamId,
+        last: Cursor,
+        each: impl FnMut(&[(Record<'_>, u32)]) -> bool + Send,
+    ) -> Result<Cursor, StoreError> {
+        stream::skim(self.store.as_ref(), id, last, each).await
     }
 
     /// Shows `each` the records of a stream behind `after` and up to `last`, in order, without waiting for more.

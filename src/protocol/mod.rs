@@ -81,6 +81,11 @@ pub trait Encode: Send {
     /// Takes in a record that the client has already seen. Its header should do: only of rare kinds may JSON be parsed.
     fn skip(&mut self, record: &Record<'_>);
 
+    /// Takes in as many records in a row that differ from this one in their words alone.
+    fn skip_run(&mut self, record: &Record<'_>, times: u32) {
+        (0..times).for_each(|_| self.skip(record));
+    }
+
     /// Appends the frames of a record, if it has any in this protocol. Of several frames only the last one carries the id.
     fn encode(&mut self, cursor: Cursor, record: &Record<'_>, out: &mut BytesMut);
 

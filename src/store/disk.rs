@@ -43,8 +43,8 @@ use self::{
     table::Found,
 };
 use super::{
-    Batch, ClaimKey, ClaimKind, Created, Durability, LEASE, Last, Lease, Meta, NewStream, Page, Signal, Store,
-    StoreError,
+    Batch, ClaimKey, ClaimKind, Condense, Created, Durability, LEASE, Last, Lease, Meta, NewStream, Page, Signal,
+    Store, StoreError,
 };
 use crate::id::{Cursor, Epoch, NodeId, StreamId};
 
@@ -67,6 +67,20 @@ impl Disk {
     /// # Errors
     /// When the folder cannot be used; says why and what to do.
     pub fn open(folder: &Path, durability: Durability, retain: Duration, max_bytes: u64) -> Result<Self, StoreError> {
+        Self::open_condensing(folder, durability, retain, max_bytes, |_| Vec::new())
+    }
+
+    /// As [`Disk::open`]; beside a log of several blocks, these are kept condensed.
+    ///
+    /// # Errors
+    /// As of [`Disk::open`].
+    pub fn open_condensing(
+        folder: &Path,
+        durability: Durability,
+        retain: Duration,
+        max_bytes: u64,
+        condense: Condense,
+    ) -> Result<Self, StoreError> {
         let failed = |error: io::Error| unavailable(folder, "cannot be used", &error);
         let logs = folder.join("log");
         DirBuilder::new().recursive(true).mode(0o700).create(&logs).map_err(failed)?;
@@ -100,7 +114,7 @@ impl Disk {
         state.used = table.used;
         let mut changes = table.changes();
         changes.state = state;
-        changes.cut_blocks();
+        changes.cut_blocks(condense);
         let log = Log::new(&logs, state.generation, state.seq, durability == Durability::Lazy).map_err(failed)?;
         base.put(&changes)?;
         table.stored(&changes);
@@ -112,6 +126,7 @@ impl Disk {
             durability,
             retain,
             max_bytes,
+            condense,
             base,
             inner: Mutex::new(inner),
             synced: watch::Sender::new(Synced { good: state.seq, failed: 0 }),
@@ -270,6 +285,16 @@ impl Store for Disk {
             page.closed = ended && page.last().unwrap_or(after) >= last;
         }
         Ok(page)
+    }
+
+    async fn condensed(&self, id: StreamId, last: Cursor) -> Result<Vec<(Cursor, Bytes)>, StoreError> {
+        // Of a stream that is in memory whole there is nothing in the base, and nothing to look for.
+        if let Found::Entry(entry) = self.shared.inner().table.find(id)?
+            && entry.sealed == Cursor::START
+        {
+            return Ok(Vec::new());
+        }
+        self.look(move |base| base.condensed(id, last)).await
     }
 
     async fn meta(&self, id: StreamId) -> Result<Meta, StoreError> {

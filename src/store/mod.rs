@@ -92,15 +92,20 @@ pub enum Durability {
     Lazy,
 }
 
-/// Opens the engine that the configuration names.
+/// Makes of a stretch of a log what those need of it who come back behind it: much shorter, and opaque to the store.
+pub type Condense = fn(&Chunk) -> Vec<u8>;
+
+/// Opens the engine that the configuration names. One that writes files has them `condense`d too.
 ///
 /// # Errors
 /// When its folder cannot be used; says why and what to do.
-pub fn open(config: &Config) -> Result<Arc<dyn Store>, StoreError> {
+pub fn open(config: &Config, condense: Condense) -> Result<Arc<dyn Store>, StoreError> {
     let (retain, max_bytes) = (config.retain, config.max_bytes.as_u64());
     Ok(match config.engine {
         Engine::Memory => Arc::new(memory::Memory::new(retain, max_bytes)),
-        Engine::Disk => Arc::new(disk::Disk::open(&config.path, config.durability, retain, max_bytes)?),
+        Engine::Disk => {
+            Arc::new(disk::Disk::open_condensing(&config.path, config.durability, retain, max_bytes, condense)?)
+        }
     })
 }
 
@@ -125,6 +130,12 @@ pub trait Store: Send + Sync + 'static {
     /// The records after `after`, at most about `max` bytes of them but at least one if there is one. Where there is none yet
     /// and the log is open, waits up to `wait` for it.
     async fn read(&self, id: StreamId, after: Cursor, max: usize, wait: Option<Duration>) -> Result<Page, StoreError>;
+
+    /// The beginning of a log in condensed form, as far as the engine has it and at most up to `last`: stretches that adjoin, each
+    /// with its last cursor. An engine that reads all of a log at once has none.
+    async fn condensed(&self, _id: StreamId, _last: Cursor) -> Result<Vec<(Cursor, Bytes)>, StoreError> {
+        Ok(Vec::new())
+    }
 
     /// All that is known of a stream beside its records and its prompt.
     async fn meta(&self, id: StreamId) -> Result<Meta, StoreError>;

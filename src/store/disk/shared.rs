@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     id::StreamId,
-    store::{Durability, RAISE, Signal, StoreError},
+    store::{Condense, Durability, RAISE, Signal, StoreError},
 };
 
 /// How much the streams that are in memory alone may take.
@@ -36,6 +36,7 @@ pub(super) struct Shared {
     pub(super) durability: Durability,
     pub(super) retain: Duration,
     pub(super) max_bytes: u64,
+    pub(super) condense: Condense,
     pub(super) base: Base,
     pub(super) inner: Mutex<Inner>,
     pub(super) synced: watch::Sender<Synced>,

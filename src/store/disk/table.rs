@@ -353,7 +353,7 @@ impl Table {
         let streams = self.dirty.drain().filter_map(|id| {
             let entry = self.logs.get(&id)?;
             let (row, prompt, blocks) = (entry.row.clone(), entry.prompt.clone(), entry.chunks.clone());
-            Some(Changed { id, row, prompt, blocks })
+            Some(Changed { id, row, prompt, behind: entry.sealed, blocks, condensed: Vec::new() })
         });
         Changes {
             streams: streams.collect(),
