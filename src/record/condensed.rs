@@ -1,12 +1,18 @@
-//! A stretch of a log for those who must know what was in it, but not what was said: each run of equal pieces is one piece and a
-//! count. An encoder that catches up reads this instead of the stretch, which is some thousand times longer.
+//! A stretch of a log for those who must know what was in it, but not what was said: each run of a part's pieces is its first one and
+//! a count, and what was said beside one of them is left out. An encoder that catches up reads this instead of the stretch, which is
+//! some thousand times longer.
 //!
 //! ```text
 //! byte 0     version
 //! then       of each run: how often, and the record's length, as u32 little-endian; the record
 //! ```
 
+use std::borrow::Cow;
+
+use serde::Deserialize;
+
 use super::{Head, Kind, Record};
+use crate::event::Opaque;
 
 const VERSION: u8 = 1;
 
@@ -15,16 +21,22 @@ const VERSION: u8 = 1;
 pub fn condense<'a>(records: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
     let mut out = vec![VERSION];
     let mut run: Option<(u32, Head, &[u8])> = None;
+    let mut beside = None;
     for bytes in records {
-        let Ok(Record { head, .. }) = Record::parse(bytes) else { return Vec::new() };
+        let Ok(record) = Record::parse(bytes) else { return Vec::new() };
         match &mut run {
-            Some((times, of, _)) if is_alike(*of, head) && *times < u32::MAX => *times += 1,
-            _ => {
-                put(&mut out, run.replace((1, head, bytes)));
+            _ if is_beside(&record) => {
+                // What was beside the record before this one is no longer wanted.
+                beside = Some((1, record.head, bytes));
+                continue;
             }
+            Some((times, of, _)) if is_alike(*of, record.head) && *times < u32::MAX => *times += 1,
+            _ => put(&mut out, run.replace((1, record.head, bytes))),
         }
+        beside = None;
     }
     put(&mut out, run);
+    put(&mut out, beside);
     out
 }
 
@@ -48,6 +60,16 @@ fn is_alike(one: Head, other: Head) -> bool {
     one.kind == Kind::Delta && Head { ms: 0, ..one } == Head { ms: 0, ..other }
 }
 
+fn is_beside(record: &Record<'_>) -> bool {
+    #[derive(Deserialize)]
+    struct Named<'a> {
+        #[serde(borrow)]
+        name: Cow<'a, str>,
+    }
+    record.head.kind == Kind::Opaque
+        && serde_json::from_slice(record.payload).is_ok_and(|Named { name }| name.starts_with(Opaque::BESIDE))
+}
+
 fn put(out: &mut Vec<u8>, run: Option<(u32, Head, &[u8])>) {
     let Some((times, _, record)) = run else { return };
     out.extend(times.to_le_bytes());
@@ -61,7 +83,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        event::{At, Delta, Event, Finish, PartStart, PartType},
+        event::{At, Delta, Event, Finish, Json, PartStart, PartType},
         record,
     };
 
@@ -96,6 +118,19 @@ mod tests {
             (Kind::Finish, 1),
         ];
         assert_eq!(runs, expected);
+    }
+
+    #[test]
+    fn what_was_said_beside_a_piece_is_left_out_but_for_one_that_is_still_to_come() {
+        let opaque = |name: &str| {
+            Event::Opaque(Opaque { protocol: "chat".into(), name: name.to_owned(), json: Json::default() })
+        };
+        let events =
+            [opaque(":next 0"), text(0, "a"), opaque(":next 0"), text(0, "b"), opaque("else"), opaque(":next 0")];
+        let log = log(&events);
+        let condensed = condense(log.iter().map(|record| &record[..]));
+        let runs: Vec<_> = runs(&condensed).expect("readable").iter().map(|(it, n)| (it.head.kind, *n)).collect();
+        assert_eq!(runs, [(Kind::Delta, 2), (Kind::Opaque, 1), (Kind::Opaque, 1)]);
     }
 
     #[test]
