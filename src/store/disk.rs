@@ -4,40 +4,32 @@
 //! memory (`disk/table.rs`). What has changed goes into the base (`disk/base.rs`) every few seconds, by the keeper
 //! (`disk/keeper.rs`); finished streams then leave the memory. One lock guards the log's end and the table, held for microseconds and
 //! never across an await. How far a record must have come before it is shown is the operator's choice: [`Durability`].
+//! A stream that nobody wants kept is in the table alone, and leaves no trace in the folder.
 
 mod base;
 mod code;
 mod entry;
 mod folder;
+mod form;
 mod keeper;
 mod log;
 mod medium;
+mod open;
 mod shared;
 mod table;
 
-use std::{
-    collections::BTreeMap,
-    io,
-    path::Path,
-    sync::{Arc, Mutex, OnceLock},
-    time::{Duration, SystemTime},
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream::BoxStream};
-use tokio::{
-    sync::{broadcast, watch},
-    time::Instant,
-};
+use tokio::sync::broadcast;
 
 use self::{
     base::Base,
     code::{End, Op},
-    folder::unavailable,
     keeper::Keeper,
-    log::Log,
-    shared::{Clock, Inner, Shared, Synced},
+    shared::{Inner, Shared},
     table::Found,
 };
 pub use self::{
@@ -62,83 +54,6 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// Opens the store in this folder, which is made if it is not there.
-    ///
-    /// Blocks, longest after a crash: what was written in the last seconds before it is read again.
-    ///
-    /// # Errors
-    /// When the folder cannot be used; says why and what to do.
-    pub fn open(folder: &Path, durability: Durability, retain: Duration, max_bytes: u64) -> Result<Self, StoreError> {
-        Self::open_on(Arc::new(Folder::open(folder)?), durability, retain, max_bytes)
-    }
-
-    /// Opens the store on this medium. See [`open`](Self::open).
-    ///
-    /// # Errors
-    /// When the medium cannot be used.
-    pub fn open_on(
-        medium: Arc<dyn Medium>,
-        durability: Durability,
-        retain: Duration,
-        max_bytes: u64,
-    ) -> Result<Self, StoreError> {
-        let failed = |error: io::Error| unavailable(medium.path(), "cannot be used", &error);
-        let (base, mut state) = Base::open(&medium)?;
-        if !log::begin_behind(medium.as_ref(), state.generation).map_err(failed)? {
-            return Err(base.too_old(state.generation == 0));
-        }
-        let mut table = table::left_open(&base)?;
-        table.used = state.used;
-        let mut done = Ok(());
-        let replayed = log::replay(medium.as_ref(), state.generation, state.seq, |seq, ops| {
-            for op in ops {
-                if done.is_ok() {
-                    done = table.apply(op, seq, &base);
-                }
-            }
-        });
-        let replayed = replayed.map_err(failed)?;
-        done?;
-        state.seq = replayed.last;
-        table.nobody_writes();
-        let boot = medium.boot();
-        if state.may_have_lost(boot, replayed.whole) {
-            // What was shown may be lost. Nothing that comes now may be taken for it.
-            state.seq += 1;
-            for (id, last) in table.open() {
-                table.apply(Op::Leap { id, next: last.plus(1 + LEAP) }, state.seq, &base)?;
-            }
-        }
-        (state.generation, state.boot, state.clean) = (state.generation + 1, boot, 0);
-        state.lazy = (durability == Durability::Lazy).into();
-        state.loose = (durability != Durability::Disk).into();
-        state.used = table.used;
-        let mut changes = table.changes();
-        changes.state = state;
-        changes.cut_blocks();
-        let log = Log::new(&medium, state.generation, state.seq, durability == Durability::Lazy).map_err(failed)?;
-        base.put(&changes)?;
-        table.stored(&changes);
-        log::prune(medium.as_ref(), state.generation, state.seq).map_err(failed)?;
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let inner = Inner { table, log, state, broken: None, faults: 0, low: false, unsynced: Vec::new() };
-        let shared = Arc::new(Shared {
-            medium: medium.clone(),
-            durability,
-            retain,
-            max_bytes,
-            base,
-            inner: Mutex::new(inner),
-            synced: watch::Sender::new(Synced { good: state.seq, failed: 0 }),
-            syncer: OnceLock::new(),
-            signals: broadcast::channel(1024).0,
-            clock: Clock { unix: since, began: Instant::now() },
-            checkpoint: Mutex::default(),
-        });
-        let keeper = Keeper::start(&shared).map_err(failed)?;
-        Ok(Self { shared, _keeper: keeper })
-    }
-
     /// Puts all that has changed where it stays, now: else it is done every few seconds. Blocks.
     ///
     /// # Errors
@@ -205,7 +120,7 @@ impl Store for Disk {
                 Some(held) => held,
                 // Only now: a repeated request must not cost anybody a log, least of all the one it asks for.
                 None => {
-                    let mut ops = self.shared.room(&mut inner, table::size_of_new(&new))?;
+                    let mut ops = self.shared.room(&mut inner, table::size_of_new(&new), new.keep.is_some())?;
                     ops.push(Op::Create(Box::new(new)));
                     (self.shared.change(&mut inner, ops)?, Created::New)
                 }
@@ -225,9 +140,9 @@ impl Store for Disk {
     ) -> Result<(), StoreError> {
         let seq = {
             let mut inner = self.shared.inner();
-            let refused = match inner.table.find(id)? {
-                Found::Entry(entry) => Some(entry.refuses(at, epoch)),
-                Found::Base => None,
+            let (refused, fleeting) = match inner.table.find(id)? {
+                Found::Entry(entry) => (Some(entry.refuses(at, epoch)), entry.keep.is_some()),
+                Found::Base => (None, false),
             };
             match refused {
                 Some(Some(refused)) => return Err(refused),
@@ -237,7 +152,7 @@ impl Store for Disk {
                     // A last batch is a few hundred bytes and must not fail for want of them.
                     let mut ops = match end {
                         Some(_) => Vec::with_capacity(1),
-                        None => self.shared.room(&mut inner, batch.size() as u64)?,
+                        None => self.shared.room(&mut inner, batch.size() as u64, fleeting)?,
                     };
                     ops.push(Op::Append { id, at, batch, end });
                     Some(self.shared.change(&mut inner, ops)?)
@@ -293,6 +208,16 @@ impl Store for Disk {
             None => {}
         }
         Ok(page)
+    }
+
+    async fn condensed(&self, id: StreamId, last: Cursor) -> Result<Vec<(Cursor, Bytes)>, StoreError> {
+        // Of a stream that is in memory whole there is nothing in the base, and nothing to look for.
+        if let Found::Entry(entry) = self.shared.inner().table.find(id)?
+            && entry.sealed == Cursor::START
+        {
+            return Ok(Vec::new());
+        }
+        self.look(move |base| base.condensed(id, last)).await
     }
 
     async fn meta(&self, id: StreamId) -> Result<Meta, StoreError> {
@@ -380,7 +305,7 @@ impl Store for Disk {
             wanted
         })?;
         let over = inner.table.over(self.shared.clock.now(), STEP);
-        let over = over.into_iter().filter(|id| !old.contains(id)).map(|id| Op::Drop { id, expired: false });
+        let over = over.into_iter().map(|id| Op::Drop { id, expired: false });
         let ops: Vec<_> = over.chain(old.iter().map(|id| Op::Drop { id: *id, expired: true })).collect();
         let n = ops.len();
         if n > 0 {
@@ -436,7 +361,8 @@ impl Store for Disk {
     }
 
     fn bytes(&self) -> u64 {
-        self.shared.inner().table.used
+        let Inner { table, .. } = &*self.shared.inner();
+        table.used + table.held
     }
 }
 

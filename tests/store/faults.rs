@@ -7,7 +7,6 @@ use std::{
     panic,
     path::Path,
     sync::{Arc, Once},
-    thread,
     time::{Duration, Instant},
 };
 
@@ -30,7 +29,7 @@ use super::{
 const LONG: Duration = Duration::from_secs(20);
 
 fn open(disk: &Arc<Simulated>, durability: Durability) -> Result<Arc<Disk>, StoreError> {
-    Disk::open_on(disk.clone(), durability, HOUR, u64::MAX).map(Arc::new)
+    Disk::open_on(disk.clone(), durability, HOUR, u64::MAX, |_| Vec::new()).map(Arc::new)
 }
 
 /// A disk with a store on it that takes writes.
@@ -207,15 +206,16 @@ async fn what_was_written_into_a_file_that_was_left_is_synced_before_it_is_answe
         let (shared, id, epoch) = (shared.clone(), log.id, log.lease.epoch);
         tokio::spawn(async move { shared.append(id, Cursor(at), epoch, batch(&[text]), None).await })
     };
-    disk.hold_syncs(true);
+    let held = disk.hold_syncs();
     let two = append(2, "two");
-    disk.holds_a_sync();
+    held.has_one();
+    let before = disk.changes();
     let three = append(3, "three");
-    until(async || shared.lease(log.id, NodeId::new()).await.is_ok_and(|lease| lease.next == Cursor(4))).await;
+    until(async || disk.changes() > before).await;
     // The log goes on in another file, and what it brought is not in the base.
     disk.refuse(Call::SyncBase, ErrorKind::Other);
     store.checkpoint().expect_err("refused");
-    disk.hold_syncs(false);
+    drop(held);
     two.await.expect("ran").expect("synced");
     if three.await.expect("ran").is_ok() {
         let again = disk.power_cut(&mut fastrand::Rng::with_seed(0)); // with nothing kept that was not synced
@@ -457,13 +457,14 @@ async fn retention_drops_a_damaged_stream_like_any_other() {
     let four = Four::new().await;
     for what in ["blocks", "streams"] {
         let disk = damage(&four.disk, what, four.ids[0]);
-        let store: Arc<dyn Store> =
-            Arc::new(Disk::open_on(disk.clone(), Durability::Os, Duration::ZERO, u64::MAX).expect("opens"));
+        let store: Arc<dyn Store> = Arc::new(
+            Disk::open_on(disk.clone(), Durability::Os, Duration::ZERO, u64::MAX, |_| Vec::new()).expect("opens"),
+        );
         assert_eq!(store.expire().await, Ok(2), "{what}");
         assert_eq!(store.expire().await, Ok(0), "{what}");
         drop(store);
         let store: Arc<dyn Store> =
-            Arc::new(Disk::open_on(disk, Durability::Os, Duration::ZERO, u64::MAX).expect("opens"));
+            Arc::new(Disk::open_on(disk, Durability::Os, Duration::ZERO, u64::MAX, |_| Vec::new()).expect("opens"));
         assert_eq!(store.expire().await, Ok(0), "{what}");
         assert_eq!(store.meta(four.ids[0]).await.err(), Some(StoreError::Expired(four.ids[0])));
         assert_eq!(holder(&store, "ann", &key("0")).await, None, "{what}: its claim is free");
@@ -512,28 +513,4 @@ fn a_folder_that_cannot_be_a_store_is_refused_with_its_path_and_a_remedy() {
     fs::remove_file(other.join("base.redb")).expect("removed");
     fs::create_dir(other.join("base.redb")).expect("made");
     says(&refused(&other), &["other/base.redb", "[store] path"]);
-}
-
-#[test]
-fn many_checkpoints_at_once_are_one_after_the_other() {
-    let (disk, store, shared) = fresh(Durability::Os);
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-    let ids = thread::scope(|scope| {
-        let going: Vec<_> = (0..3).map(|_| scope.spawn(|| (0..60).try_for_each(|_| store.checkpoint()))).collect();
-        let ids: Vec<_> = (0..100)
-            .map(|_| {
-                runtime.block_on(async {
-                    let mut log = Log::of(&shared, with_claims("ann", &[])).await;
-                    log.end(&["end"]).await;
-                    log.id
-                })
-            })
-            .collect();
-        going.into_iter().for_each(|going| going.join().expect("ran").expect("checkpointed"));
-        ids
-    });
-    let reopened = open(&disk.kill(&mut fastrand::Rng::with_seed(1)), Durability::Os).expect("opens");
-    for id in ids {
-        assert_eq!(runtime.block_on(texts(&*reopened, id)), Ok(vec!["end".into()]));
-    }
 }

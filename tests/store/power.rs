@@ -70,11 +70,7 @@ fn whatever_a_power_cut_leaves_the_store_opens_and_each_log_is_what_was_shown_as
                     }
                     let chance = fastrand::Rng::with_seed(seed);
                     let mut world = World { chance, seed, disk: Simulated::new(), streams: BTreeMap::new(), said: 0 };
-                    runtime.block_on(async {
-                        for _ in 0..4 {
-                            world.live().await
-                        }
-                    });
+                    runtime.block_on(world.live());
                 }
             });
         }
@@ -91,7 +87,7 @@ async fn after_a_power_cut_the_numbering_leaps_and_after_a_kill_it_does_not() {
     ] {
         let disk = Simulated::new();
         let open = |disk: &Arc<Simulated>| -> Arc<dyn Store> {
-            Arc::new(Disk::open_on(disk.clone(), durability, HOUR, u64::MAX).expect("opens"))
+            Arc::new(Disk::open_on(disk.clone(), durability, HOUR, u64::MAX, |_| Vec::new()).expect("opens"))
         };
         let store = open(&disk);
         let before = disk.changes();
@@ -124,28 +120,33 @@ async fn after_a_power_cut_the_numbering_leaps_and_after_a_kill_it_does_not() {
 }
 
 impl World {
-    /// Opens the store, works with it, and loses it; then looks at what is left.
+    /// Opens the store, works with it and loses it, over and over.
     async fn live(&mut self) {
-        let durability = [Durability::Os, Durability::Disk, Durability::Lazy][self.chance.usize(0..3)];
-        let store = self.open(durability);
-        let (by_plan, soon) = (self.chance.u8(0..4) > 0, self.chance.u32(0..11));
-        if by_plan {
-            self.disk.go_at(1 + self.chance.u64(0..=1 << soon));
-        }
-        self.work(&store, durability).await;
-        let in_order = !self.disk.is_gone() && self.chance.bool();
-        if in_order {
-            drop(store); // and the power may be cut in the middle of that
-            self.lose(!self.disk.is_gone() || durability == Durability::Disk, durability == Durability::Lazy).await;
-        } else {
-            let disk = self.disk.clone();
-            self.lose(durability == Durability::Disk, durability == Durability::Lazy).await;
-            drop((store, disk));
+        let mut durability = self.any_durability();
+        let mut store = self.open(durability);
+        for _ in 0..4 {
+            let (by_plan, soon) = (self.chance.u8(0..4) > 0, self.chance.u32(0..11));
+            if by_plan {
+                self.disk.go_at(1 + self.chance.u64(0..=1 << soon));
+            }
+            self.work(&store, durability).await;
+            let in_order = self.chance.bool() && !self.disk.is_gone();
+            let open = (!in_order).then_some(store); // else it is closed, and the power may be cut in the middle of that
+            let kept = durability == Durability::Disk || in_order && !self.disk.is_gone();
+            let certain = self.lose(kept, durability == Durability::Lazy);
+            drop(open); // it has another disk by now
+            durability = self.any_durability();
+            store = self.open(durability);
+            self.look(&store, certain).await;
         }
     }
 
+    fn any_durability(&mut self) -> Durability {
+        [Durability::Os, Durability::Disk, Durability::Lazy][self.chance.usize(0..3)]
+    }
+
     fn open(&self, durability: Durability) -> Disk {
-        match Disk::open_on(self.disk.clone(), durability, HOUR, u64::MAX) {
+        match Disk::open_on(self.disk.clone(), durability, HOUR, u64::MAX, |_| Vec::new()) {
             Ok(store) => store,
             Err(error) => panic!("seed {}: {error}", self.seed),
         }
@@ -236,8 +237,8 @@ impl World {
     }
 
     /// The process or the machine goes, and again while the store is being opened, or not. `kept`: a power cut takes nothing back
-    /// that was told; `lazy`: a kill does too.
-    async fn lose(&mut self, mut kept: bool, lazy: bool) {
+    /// that was told; `lazy`: a kill does too. Says whether all that was told is there.
+    fn lose(&mut self, mut kept: bool, lazy: bool) -> bool {
         let mut certain = true;
         for n in 0..4 {
             let kills = self.chance.u8(0..3) == 0;
@@ -250,15 +251,13 @@ impl World {
                 break;
             }
             self.disk.go_at(self.chance.u64(1..60));
-            let durability = [Durability::Os, Durability::Disk, Durability::Lazy][self.chance.usize(0..3)];
-            let opened = Disk::open_on(self.disk.clone(), durability, HOUR, u64::MAX);
+            let durability = self.any_durability();
+            let opened = Disk::open_on(self.disk.clone(), durability, HOUR, u64::MAX, |_| Vec::new());
             let gone = self.disk.is_gone();
             kept |= opened.is_ok(); // all is where it stays
             drop(opened.map_err(|error| assert!(gone, "seed {}: {error}", self.seed)));
         }
-        let store = self.open(Durability::Os);
-        self.look(&store, certain).await;
-        drop(store);
+        certain
     }
 
     async fn look(&mut self, store: &Disk, certain: bool) {

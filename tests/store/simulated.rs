@@ -46,6 +46,23 @@ struct Gate {
     moved: Condvar,
 }
 
+pub(crate) struct Held(Arc<Gate>);
+
+impl Held {
+    /// Waits until there is one.
+    pub(crate) fn has_one(&self) {
+        let shut = self.0.shut.lock().expect("sound");
+        drop(self.0.moved.wait_while(shut, |(_, waiting)| *waiting == 0).expect("sound"));
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.shut.lock().expect("sound").0 = false;
+        self.0.moved.notify_all();
+    }
+}
+
 impl Gate {
     fn pass(&self) {
         let mut shut = self.shut.lock().expect("sound");
@@ -244,16 +261,10 @@ impl Simulated {
         state.room = Some(state.used() + left);
     }
 
-    /// From now on a sync of the log is done and does not return; with `false` all of them do.
-    pub(crate) fn hold_syncs(&self, hold: bool) {
-        self.gate.shut.lock().expect("sound").0 = hold;
-        self.gate.moved.notify_all();
-    }
-
-    /// Waits until one is held.
-    pub(crate) fn holds_a_sync(&self) {
-        let shut = self.gate.shut.lock().expect("sound");
-        drop(self.gate.moved.wait_while(shut, |(_, waiting)| *waiting == 0).expect("sound"));
+    /// A sync of the log is done and does not return, as long as this is kept.
+    pub(crate) fn hold_syncs(&self) -> Held {
+        self.gate.shut.lock().expect("sound").0 = true;
+        Held(self.gate.clone())
     }
 
     pub(crate) fn heal(&self) {

@@ -11,41 +11,23 @@ use std::{
 };
 
 use bytes::Bytes;
-use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
+use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 
 use super::{
     LEAP,
     code::{self, Row},
     entry,
     folder::remedy,
+    form::{
+        self, BLOCKS, Broken, CLAIMS, CONDENSED, FINISHED, GONE, OPEN, OWNERS, PROMPTS, STREAMS, State, VERSION, get,
+    },
     medium::Medium,
 };
 use crate::{
     id::{Cursor, StreamId},
-    store::{Chunk, ClaimKey, Page, StoreError},
+    store::{Chunk, ClaimKey, Condense, Page, StoreError},
 };
 
-type Table = TableDefinition<'static, &'static [u8], &'static [u8]>;
-
-/// A stream's row.
-const STREAMS: Table = Table::new("streams");
-const PROMPTS: Table = Table::new("prompts");
-/// Records, under the stream and the first one's cursor.
-const BLOCKS: Table = Table::new("blocks");
-/// The streams of an owner.
-const OWNERS: Table = Table::new("owners");
-/// Who holds a claim.
-const CLAIMS: Table = Table::new("claims");
-/// Finished streams in the order in which they ended.
-const FINISHED: Table = Table::new("finished");
-/// Streams that are not closed.
-const OPEN: Table = Table::new("open");
-/// Streams that have expired.
-const GONE: Table = Table::new("gone");
-const STATE: TableDefinition<'static, &'static str, u64> = TableDefinition::new("state");
-
-/// The form of these tables.
-const VERSION: u64 = 2;
 /// How many expired ids are remembered.
 const REMEMBERED: u64 = 100_000;
 /// What redb may keep in memory.
@@ -58,25 +40,6 @@ pub(super) struct Base {
     database: RwLock<Option<Database>>,
     /// The error after which it must be opened again.
     ails: Mutex<Option<StoreError>>,
-}
-
-/// What is known of the store as a whole, at a checkpoint.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct State {
-    /// Which opening of the store this is.
-    pub generation: u64,
-    /// The last frame of the log that is in here.
-    pub seq: u64,
-    /// What all streams count.
-    pub used: u64,
-    /// A digest of the machine's boot id at the last opening.
-    pub boot: u64,
-    /// What a crash of the process can take back: 0 nothing, 1 what was written since the last checkpoint.
-    pub lazy: u64,
-    /// What a crash of the machine can take back.
-    pub loose: u64,
-    /// It was closed in order: nothing was lost.
-    pub clean: u64,
 }
 
 /// What a checkpoint puts in.
@@ -95,54 +58,32 @@ pub(super) struct Changed {
     pub row: Row,
     /// Where it is not in here yet.
     pub prompt: Option<Bytes>,
+    /// What comes before the blocks.
+    pub behind: Cursor,
     pub blocks: Vec<Chunk>,
-}
-
-impl State {
-    fn fields(&self) -> [(&'static str, u64); 7] {
-        let Self { generation, seq, used, boot, lazy, loose, clean } = *self;
-        [
-            ("generation", generation),
-            ("seq", seq),
-            ("used", used),
-            ("boot", boot),
-            ("lazy", lazy),
-            ("loose", loose),
-            ("clean", clean),
-        ]
-    }
-
-    /// A checksum: what is wrong here would be wrong everywhere.
-    fn sum(&self) -> u64 {
-        let mut hasher = crc32fast::Hasher::new();
-        self.fields().iter().for_each(|(_, value)| hasher.update(&value.to_le_bytes()));
-        hasher.finalize().into()
-    }
-
-    /// Whether something may be lost that was shown, when the store is opened in this run of the machine; `whole` if all of the log
-    /// could be read that was found.
-    pub(super) fn may_have_lost(&self, boot: u64, whole: bool) -> bool {
-        let other_boot = boot == 0 || boot != self.boot;
-        self.generation > 0 && self.clean == 0 && (self.lazy == 1 || self.loose == 1 && other_boot || !whole)
-    }
+    /// Of the blocks, but for a last one that is not full or ends the log.
+    pub condensed: Vec<Vec<u8>>,
 }
 
 impl Changes {
-    /// Makes blocks of the chunks as they came.
-    pub(super) fn cut_blocks(&mut self) {
+    /// Makes blocks of the chunks as they came, and what they are in short.
+    pub(super) fn cut_blocks(&mut self, condense: Condense) {
         for stream in &mut self.streams {
             stream.blocks = entry::blocks(&stream.blocks);
+            let last = stream.blocks.len().saturating_sub(1);
+            let behind =
+                |(n, block): &(usize, &Chunk)| *n < last || (entry::is_full(block) && stream.row.summary.is_none());
+            let condensed = stream.blocks.iter().enumerate().filter(behind).map(|(_, block)| condense(block));
+            stream.condensed = condensed.collect();
         }
     }
 }
-
-type Broken<T> = Result<T, redb::Error>;
 
 impl Base {
     pub(super) fn open(medium: &Arc<dyn Medium>) -> Result<(Self, State), StoreError> {
         let base = Self { medium: medium.clone(), database: RwLock::default(), ails: Mutex::default() };
         base.reopen()?;
-        let state = base.read(Self::state)?;
+        let state = base.read(State::get)?;
         Ok((base, state))
     }
 
@@ -152,7 +93,7 @@ impl Base {
         close(open.take());
         let made = guarded(|| {
             let database = self.medium.base(redb::Builder::new().set_cache_size(CACHE))?;
-            let version = prepare(&database)?;
+            let version = form::prepare(&database)?;
             Ok((database, version))
         });
         let (database, version) = made.map_err(|error| self.broken(error))?;
@@ -230,24 +171,6 @@ impl Base {
             look(&read)
         });
         looked.map_err(|error| self.broken(error))
-    }
-
-    fn state(read: &ReadTransaction) -> Broken<State> {
-        let table = read.open_table(STATE)?;
-        let get = |name| Broken::Ok(table.get(name)?.map_or(0, |value| value.value()));
-        let state = State {
-            generation: get("generation")?,
-            seq: get("seq")?,
-            used: get("used")?,
-            boot: get("boot")?,
-            lazy: get("lazy")?,
-            loose: get("loose")?,
-            clean: get("clean")?,
-        };
-        match state == State::default() || get("sum")? == state.sum() {
-            true => Ok(state),
-            false => Err(redb::Error::Corrupted("its state does not add up".to_owned())),
-        }
     }
 
     /// A stream's row.
@@ -356,6 +279,27 @@ impl Base {
         Ok(Some(page))
     }
 
+    /// The blocks of a stream that end at `last` or before, in short, each with its last cursor: from the first one on, as far as
+    /// they are there.
+    pub(super) fn condensed(&self, id: StreamId, last: Cursor) -> Result<Vec<(Cursor, Bytes)>, StoreError> {
+        let (low, high) = (code::key(id, 0), code::key(id, last.0));
+        self.read(|read| {
+            let (mut pieces, mut behind) = (Vec::new(), Cursor::START);
+            for entry in read.open_table(CONDENSED)?.range(&low[..]..=&high[..])? {
+                let (key, piece) = entry?;
+                let first = key.value().last_chunk().map_or(0, |first| u64::from_be_bytes(*first));
+                match code::unpack_condensed(id, Cursor(first), piece.value()) {
+                    Some((before, end, piece)) if before == behind && end <= last => {
+                        pieces.push((end, piece));
+                        behind = end;
+                    }
+                    _ => break,
+                }
+            }
+            Ok(pieces)
+        })
+    }
+
     /// The last block of a stream.
     pub(super) fn last_block(&self, id: StreamId) -> Result<Option<Chunk>, StoreError> {
         let (low, high) = (code::key(id, 0), code::key(id, u64::MAX));
@@ -387,7 +331,8 @@ impl Base {
             let (mut blocks, mut owners) = (write.open_table(BLOCKS)?, write.open_table(OWNERS)?);
             let (mut finished, mut open) = (write.open_table(FINISHED)?, write.open_table(OPEN)?);
             let (mut claims, mut gone) = (write.open_table(CLAIMS)?, write.open_table(GONE)?);
-            for Changed { id, row, prompt, blocks: chunks } in &changes.streams {
+            let mut condensed = write.open_table(CONDENSED)?;
+            for Changed { id, row, prompt, behind, blocks: chunks, condensed: short } in &changes.streams {
                 let key = &id.to_bytes()[..];
                 streams.insert(key, &row.write(*id)[..])?;
                 if let Some(prompt) = prompt {
@@ -396,6 +341,12 @@ impl Base {
                 }
                 for chunk in chunks {
                     blocks.insert(&code::key(*id, chunk.first.0)[..], &code::pack(*id, chunk)[..])?;
+                }
+                let mut behind = *behind;
+                for (chunk, piece) in chunks.iter().zip(short) {
+                    let packed = code::pack_condensed(*id, behind, chunk, piece);
+                    condensed.insert(&code::key(*id, chunk.first.0)[..], &packed[..])?;
+                    behind = chunk.last();
                 }
                 match row.summary {
                     None => _ = open.insert(key, &[][..])?,
@@ -423,7 +374,9 @@ impl Base {
                 }
                 prompts.remove(key)?;
                 open.remove(key)?;
-                blocks.retain_in(&code::key(*id, 0)[..]..=&code::key(*id, u64::MAX)[..], |_, _| false)?;
+                let (low, high) = (code::key(*id, 0), code::key(*id, u64::MAX));
+                blocks.retain_in(&low[..]..=&high[..], |_, _| false)?;
+                condensed.retain_in(&low[..]..=&high[..], |_, _| false)?;
                 if *expired {
                     gone.insert(key, &[][..])?;
                 }
@@ -438,17 +391,10 @@ impl Base {
                     None => _ = claims.remove(key)?,
                 }
             }
-            let mut state = write.open_table(STATE)?;
-            for (name, value) in changes.state.fields().into_iter().chain([("sum", changes.state.sum())]) {
-                state.insert(name, value)?;
-            }
+            changes.state.put(&write)?;
         }
         Ok(write.commit()?)
     }
-}
-
-fn get(read: &ReadTransaction, table: Table, key: &[u8]) -> Broken<Option<Bytes>> {
-    Ok(read.open_table(table)?.get(key)?.map(|value| Bytes::copy_from_slice(value.value())))
 }
 
 impl Drop for Base {
@@ -480,18 +426,4 @@ fn adjoin(row: &Row, chunks: &[Chunk], after: Cursor) -> bool {
 fn guarded<T>(look: impl FnOnce() -> Broken<T>) -> Broken<T> {
     let damaged = |_| Err(redb::Error::Corrupted("it holds what cannot be".to_owned()));
     catch_unwind(AssertUnwindSafe(look)).unwrap_or_else(damaged)
-}
-
-/// Makes the tables, so that a read finds them. Gives back the form of what is there.
-fn prepare(database: &Database) -> Broken<u64> {
-    if let Ok(state) = database.begin_read()?.open_table(STATE) {
-        return Ok(state.get("version")?.map_or(0, |version| version.value()));
-    }
-    let write = database.begin_write()?;
-    for table in [STREAMS, PROMPTS, BLOCKS, OWNERS, CLAIMS, FINISHED, OPEN, GONE] {
-        write.open_table(table)?;
-    }
-    write.open_table(STATE)?.insert("version", VERSION)?;
-    write.commit()?;
-    Ok(VERSION)
 }
