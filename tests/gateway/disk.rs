@@ -146,6 +146,16 @@ async fn on_a_full_disk_running_answers_end_and_say_why_and_with_room_it_goes_on
         assert_eq!(again, seen);
     }
     assert_eq!(at.state(&id).await["text"], "all is well");
+    disk.fill();
+    process.kill().await;
+    // Started on a full disk, it tells what it has; with room, it takes more.
+    let process = disk.start().await;
+    let at = At(process.address());
+    assert_eq!(at.state(&id).await["text"], "all is well");
+    let (status, why) = ready(at).await;
+    assert!(status == 503 && why.contains("make room"), "{status} {why}");
+    disk.make_room();
+    soon(async { while ready(at).await.0 != 200 {} }).await;
     process.kill().await;
 }
 

@@ -152,17 +152,38 @@ async fn a_full_disk_takes_the_ends_of_what_runs_and_nothing_new_until_there_is_
     }
     says(&store.ready().await.expect_err("there is no room"), &["make room"]);
     says(&store.create(with_claims("ann", &[])).await.expect_err("there is no room"), &["make room"]);
-    let killed = disk.kill(&mut fastrand::Rng::with_seed(1));
+    let killed = disk.kill_when_full();
     disk.heal();
     until(async || store.ready().await.is_ok()).await;
     assert!(disk.is_reserved());
     Log::of(&shared, with_claims("ann", &[])).await.end(&["end"]).await;
+    // Who is started on a full disk tells what it has, and takes no more.
     let reopened = open(&killed, Durability::Os).expect("opens");
+    says(&reopened.ready().await.expect_err("there is no room"), &["make room"]);
     for log in &logs {
         for store in [&*shared, &*reopened as &dyn Store] {
             assert_eq!(texts(store, log.id).await, Ok(vec!["one".into(), "end".into()]));
             assert!(store.meta(log.id).await.expect("meta").closed());
         }
+    }
+    killed.heal();
+    until(async || reopened.ready().await.is_ok()).await;
+}
+
+#[test]
+fn a_disk_that_refuses_while_the_store_is_opened_is_told_with_a_remedy_and_opens_when_it_is_mended() {
+    for call in [Call::OpenBase, Call::WriteBase, Call::SyncBase, Call::ReadBase, Call::CreateLog, Call::WriteLog] {
+        let (disk, store, _) = fresh(Durability::Os);
+        drop(store);
+        for (kind, remedy) in
+            [(ErrorKind::PermissionDenied, "right to write"), (ErrorKind::ReadOnlyFilesystem, "can be written")]
+        {
+            disk.refuse(call, kind);
+            let refused = open(&disk, Durability::Os).map(|_| ()).expect_err("refused");
+            says(&refused, &["/simulated", remedy, "[store] path"]);
+            disk.heal();
+        }
+        open(&disk, Durability::Os).expect("opens");
     }
 }
 
@@ -448,6 +469,28 @@ async fn a_stream_that_is_damaged_is_told_and_can_be_removed_and_the_others_are_
             }
             assert_eq!(store.remove(*id).await, Ok(()), "{what} of {of}");
             assert_eq!(texts(&*store, *id).await, Err(StoreError::Unknown(*id)));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_block_that_is_missing_is_never_read_over() {
+    let four = Four::new().await;
+    for id in &four.ids[..2] {
+        for n in 0..2 {
+            let disk = four.disk.spoiled(true, |_| {});
+            change(&disk, |write| {
+                let table = redb::TableDefinition::<&[u8], &[u8]>::new("blocks");
+                let mut table = write.open_table(table).expect("a table");
+                let from = &id.to_bytes()[..];
+                let found = table.range(from..).expect("a range").nth(n).expect("two blocks").expect("readable");
+                let key = found.0.value().to_vec();
+                drop(found);
+                assert!(key.starts_with(from));
+                table.remove(&key[..]).expect("removed").expect("it was there");
+            });
+            let store = open(&disk, Durability::Os).expect("opens");
+            assert_eq!(texts(&*store, *id).await, Err(StoreError::Damaged(*id)), "block {n}");
         }
     }
 }

@@ -119,6 +119,35 @@ async fn after_a_power_cut_the_numbering_leaps_and_after_a_kill_it_does_not() {
     }
 }
 
+/// An opening that did not come to its end has begun a file of the log, and another one begins elsewhere because more was lost.
+#[tokio::test]
+async fn what_an_opening_left_that_was_cut_short_is_not_in_the_way_of_the_next_one() {
+    for seed in 0..120 {
+        let chance = &mut fastrand::Rng::with_seed(seed);
+        let open = |disk: &Arc<Simulated>| Disk::open_on(disk.clone(), Durability::Os, HOUR, u64::MAX, |_| Vec::new());
+        let disk = Simulated::new();
+        let disk_store = Arc::new(open(&disk).expect("opens"));
+        let store: Arc<dyn Store> = disk_store.clone();
+        let mut log = Log::new(&store).await;
+        disk_store.checkpoint().expect("checkpointed");
+        for n in 0..10 {
+            log.say(&[n.to_string()]).await;
+        }
+        let killed = disk.kill(chance);
+        killed.go_at(1 + seed / 4);
+        drop(open(&killed));
+        let cut = killed.power_cut(chance);
+        let store: Arc<dyn Store> = Arc::new(open(&cut).expect("opens"));
+        let Ok(lease) = store.lease(log.id, NodeId::new()).await else { continue };
+        let mut log = Log { id: log.id, store: store.clone(), lease };
+        for n in 0..20 {
+            log.say(&[format!("again {n}")]).await;
+        }
+        let reopened = open(&cut.kill(chance)).expect("opens");
+        assert_eq!(reopened.meta(log.id).await.expect("meta").last, log.lease.next.before(), "seed {seed}");
+    }
+}
+
 impl World {
     /// Opens the store, works with it and loses it, over and over.
     async fn live(&mut self) {

@@ -239,6 +239,13 @@ impl Simulated {
         self.state().off
     }
 
+    /// The disk as it is, and as full.
+    pub(crate) fn kill_when_full(&self) -> Arc<Self> {
+        let killed = self.kill(&mut fastrand::Rng::with_seed(0));
+        killed.state().room = self.state().room;
+        killed
+    }
+
     /// Refuses these calls from now on.
     pub(crate) fn refuse(&self, call: Call, kind: ErrorKind) {
         self.state().refused.push((call, kind));
@@ -423,8 +430,8 @@ impl Medium for Simulated {
         Ok(())
     }
 
-    fn release(&self) {
-        self.state().reserved = 0;
+    fn release(&self) -> bool {
+        std::mem::take(&mut self.state().reserved) > 0
     }
 }
 

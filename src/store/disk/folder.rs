@@ -106,11 +106,11 @@ impl Medium for Folder {
             (0..bytes / piece.len()).try_for_each(|_| file.write_all(&piece))?;
             file.sync_all()
         });
-        made.inspect_err(|_| self.release())
+        made.inspect_err(|_| _ = self.release())
     }
 
-    fn release(&self) {
-        let _ = fs::remove_file(&self.reserve);
+    fn release(&self) -> bool {
+        fs::remove_file(&self.reserve).is_ok()
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use super::{log, shared::Shared};
 use crate::store::{Durability, StoreError};
@@ -37,7 +37,12 @@ impl Keeper {
     pub(super) fn start(shared: &Arc<Shared>) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let mut keeper = Self { shared: shared.clone(), stop, threads: Vec::new() };
-        shared.medium.reserve(RESERVE)?;
+        if let Err(error) = shared.medium.reserve(RESERVE) {
+            // What is there can be read, and what ran can end.
+            let mut inner = shared.inner();
+            shared.broke(&mut inner, shared.unwritable(&error));
+            inner.low = true;
+        }
         keeper.spawn("store-keeper", |shared, stop| keep(&shared, &stop))?;
         match shared.durability {
             Durability::Disk => {
@@ -130,10 +135,7 @@ pub(super) fn checkpoint(shared: &Shared, clean: bool) -> Result<(), StoreError>
         });
     }
     rotated?;
-    if let Err(error) = log::prune(shared.medium.as_ref(), changes.state.generation, seq) {
-        let path = shared.medium.path().display();
-        warn!(%error, "files of the log in {path} that are no longer needed could not be removed");
-    }
+    log::prune(shared.medium.as_ref(), changes.state.generation, seq);
     Ok(())
 }
 

@@ -191,14 +191,17 @@ pub(super) fn begin_behind(medium: &dyn Medium, generation: u64) -> io::Result<b
     Ok(true)
 }
 
-/// Removes the files that hold nothing behind `seq` of this generation.
-pub(super) fn prune(medium: &dyn Medium, generation: u64, seq: u64) -> io::Result<()> {
-    let files = files(medium)?;
-    for (at, file) in files.iter().enumerate() {
-        let next = files.get(at + 1).filter(|next| next.generation == generation);
-        if file.generation != generation || next.is_some_and(|next| next.seq <= seq) {
-            medium.remove(&file.name)?;
-        }
+/// Removes the files that hold nothing behind `seq` of this generation. One that stays does no harm.
+pub(super) fn prune(medium: &dyn Medium, generation: u64, seq: u64) {
+    let pruned = files(medium).and_then(|files| {
+        let needless = |(at, file): &(usize, &Found)| {
+            let next = files.get(at + 1).filter(|next| next.generation == generation);
+            file.generation != generation || next.is_some_and(|next| next.seq <= seq)
+        };
+        files.iter().enumerate().filter(needless).try_for_each(|(_, file)| medium.remove(&file.name))
+    });
+    if let Err(error) = pruned {
+        let path = medium.path().display();
+        tracing::warn!(%error, "files of the log in {path} that are no longer needed could not be removed");
     }
-    Ok(())
 }

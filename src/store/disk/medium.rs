@@ -56,8 +56,8 @@ pub trait Medium: Debug + Send + Sync + 'static {
     /// See [`logs`](Self::logs). Nothing is kept then.
     fn reserve(&self, bytes: usize) -> io::Result<()>;
 
-    /// Gives that room back to whoever writes next.
-    fn release(&self);
+    /// Gives that room back to whoever writes next; false if there was none.
+    fn release(&self) -> bool;
 }
 
 /// A file of the log that is written.
