@@ -11,11 +11,11 @@ mod entry;
 mod folder;
 mod keeper;
 mod log;
+mod look;
 mod shared;
 mod table;
 
 use std::{
-    collections::BTreeMap,
     fs::DirBuilder,
     io,
     os::unix::fs::DirBuilderExt,
@@ -32,6 +32,7 @@ use tokio::{
     time::Instant,
 };
 
+pub use self::look::{is_held, is_there};
 use self::{
     base::Base,
     code::{End, Op},
@@ -42,8 +43,8 @@ use self::{
     table::Found,
 };
 use super::{
-    Batch, ClaimKey, ClaimKind, Created, Durability, LEASE, Last, Lease, Meta, NewStream, Page, Signal, Store,
-    StoreError,
+    Batch, Checked, ClaimKey, ClaimKind, Created, Durability, Ends, LEASE, Last, Lease, Meta, NewStream, Page, Signal,
+    Stats, Store, StoreError,
 };
 use crate::id::{Cursor, Epoch, NodeId, StreamId};
 
@@ -113,6 +114,7 @@ impl Disk {
             max_bytes,
             base,
             inner: Mutex::new(inner),
+            checkpoint: Mutex::default(),
             synced: watch::Sender::new(Synced { good: state.seq, failed: 0 }),
             syncer: OnceLock::new(),
             signals: broadcast::channel(1024).0,
@@ -296,34 +298,7 @@ impl Store for Disk {
     }
 
     async fn list(&self, owner: &str, before: Option<StreamId>, n: usize) -> Result<Vec<Meta>, StoreError> {
-        // First what is here, then the base: what moves from here to there meanwhile is seen twice, not never.
-        let (mut found, seq) = {
-            let inner = self.shared.inner();
-            let (mut found, mut seq) = (BTreeMap::new(), 0);
-            for (id, entry) in inner.table.list(owner, before).take(n) {
-                seq = seq.max(entry.seq);
-                found.insert(id, entry.row.meta(id));
-            }
-            (found, seq)
-        };
-        self.settled(seq).await?;
-        let (owner, shared) = (owner.to_owned(), self.shared.clone());
-        let kept = self.look(move |base| {
-            let mut kept = Vec::new();
-            if n > 0 {
-                base.list(&owner, before, |id, row| {
-                    if !shared.inner().table.is_gone(id) {
-                        kept.push((id, row.meta(id)));
-                    }
-                    kept.len() < n
-                })?;
-            }
-            Ok(kept)
-        });
-        for (id, meta) in kept.await? {
-            found.entry(id).or_insert(meta);
-        }
-        Ok(found.into_values().rev().take(n).collect())
+        self.listed(Some(owner), before, n).await
     }
 
     async fn holder(&self, claim: &ClaimKey) -> Result<Option<StreamId>, StoreError> {
@@ -410,6 +385,21 @@ impl Store for Disk {
 
     fn bytes(&self) -> u64 {
         self.shared.inner().table.used
+    }
+
+    async fn all(&self, open: bool, before: Option<StreamId>, n: usize) -> Result<Vec<Meta>, StoreError> {
+        match open {
+            true => self.running(before, n).await,
+            false => self.listed(None, before, n).await,
+        }
+    }
+
+    async fn stats(&self) -> Result<Stats, StoreError> {
+        self.counted().await
+    }
+
+    async fn check(&self, ends: Ends) -> Result<Checked, StoreError> {
+        self.checked(ends).await
     }
 }
 

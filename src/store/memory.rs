@@ -373,6 +373,7 @@ impl Log {
             last: body.last,
             hole: None,
             summary: body.summary.clone(),
+            bytes: body.bytes,
         }
     }
 }

@@ -3,6 +3,9 @@
 //! Written only by checkpoints, each one transaction that is synced; read by anybody at any time. An error of the file closes it, and
 //! the next checkpoint opens it again.
 
+mod check;
+mod walk;
+
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},

@@ -5,7 +5,7 @@ use std::{
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
     sync::{
-        Arc,
+        Arc, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
@@ -104,6 +104,7 @@ fn keep(shared: &Shared, stop: &AtomicBool) {
 
 /// Puts all that has changed into the base, and begins a new file of the log.
 pub(super) fn checkpoint(shared: &Shared, clean: bool) -> Result<(), StoreError> {
+    let _alone = shared.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
     let (mut changes, rotated) = {
         let mut inner = shared.inner();
         let left = inner.log.file();

@@ -35,6 +35,8 @@ pub(super) struct Shared {
     pub(super) max_bytes: u64,
     pub(super) base: Base,
     pub(super) inner: Mutex<Inner>,
+    /// Held over a checkpoint: of two at once, the one with the older state could be the last to be put.
+    pub(super) checkpoint: Mutex<()>,
     pub(super) synced: watch::Sender<Synced>,
     /// Who syncs, to be woken when somebody waits for it.
     pub(super) syncer: OnceLock<Thread>,

@@ -3,7 +3,10 @@
 //! Changed by operations alone, whether they come from a caller or from the log of an earlier process. What is not in here is in the
 //! base; what is gone in here is gone, whatever the base says.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeSet, HashMap, HashSet},
+};
 
 use tokio::time::Instant;
 
@@ -87,6 +90,19 @@ impl Table {
         let older = move |id: &&StreamId| before.is_none_or(|before| **id < before);
         let streams = self.owners.get(owner).into_iter().flat_map(|streams| streams.iter().rev());
         streams.filter(older).filter_map(|id| Some((*id, self.logs.get(id)?)))
+    }
+
+    /// All that are here and older than `before`, newest first.
+    pub(super) fn all(&self, before: Option<StreamId>) -> impl Iterator<Item = (StreamId, &Entry)> {
+        let mut all: Vec<_> = self.logs.iter().map(|(id, entry)| (*id, entry)).collect();
+        all.retain(|(id, _)| before.is_none_or(|before| *id < before));
+        all.sort_unstable_by_key(|(id, _)| Reverse(*id));
+        all.into_iter()
+    }
+
+    /// The streams that were dropped since the last checkpoint.
+    pub(super) fn gone(&self) -> HashSet<StreamId> {
+        self.gone.keys().copied().collect()
     }
 
     /// Open logs whose node has not been heard of for `lease`, or that never had one for as long.
@@ -342,7 +358,9 @@ pub(super) fn left_open(base: &Base) -> Result<Table, StoreError> {
     let mut table = Table::default();
     for id in base.opened()? {
         if let Some(row) = base.row(id)? {
-            table.insert(id, Entry::left_open(row, base.last_block(id)?));
+            // One that is damaged is not added to, and found when it is read: the store must open for the others' sake.
+            let last_block = base.last_block(id).unwrap_or_default();
+            table.insert(id, Entry::left_open(row, last_block));
         }
     }
     Ok(table)
