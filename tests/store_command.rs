@@ -308,6 +308,8 @@ fn tables_that_do_not_agree_are_found() {
         ("streams", &ended, gone, "max_bytes is kept by the first"),
         ("claims", &ended, other, "it holds an idempotency key or a chat, and is no stream"),
         ("prompts", &running, gone, "its prompt is missing"),
+        ("open", &running, gone, "the list of running streams does not name it"),
+        ("streams", &running, gone, "the list of running streams names it wrongly"),
     ] {
         change(folder.path(), table, id, how);
         let (_, out) = refused(folder.path(), &["check"], 1);

@@ -112,6 +112,42 @@ async fn all_is_there_again_after_an_orderly_end_and_after_a_kill() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_checkpoints_at_once_the_older_is_not_the_last() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Arc::new(Disk::open(folder.path(), Durability::Os, HOUR, u64::MAX).expect("opens"));
+    let shared: Arc<dyn Store> = store.clone();
+    let writing = Arc::new(());
+    let checkpointing: Vec<_> = (0..4)
+        .map(|_| {
+            let (store, writing) = (store.clone(), Arc::downgrade(&writing));
+            std::thread::spawn(move || {
+                while writing.strong_count() > 0 {
+                    store.checkpoint().expect("checkpointed");
+                }
+            })
+        })
+        .collect();
+    let mut ids = Vec::new();
+    for _ in 0..200 {
+        let mut log = Log::new(&shared).await;
+        log.say(&["one"]).await;
+        log.say(&["two"]).await;
+        log.end(&["three"]).await;
+        ids.push(log.id);
+    }
+    drop(writing);
+    checkpointing.into_iter().for_each(|thread| thread.join().expect("checkpointed"));
+    super::is_sound(&shared).await;
+    let left = killed(folder.path());
+    let reopened = open(left.path());
+    super::is_sound(&reopened).await;
+    for id in ids {
+        let meta = reopened.meta(id).await.expect("meta");
+        assert_eq!((meta.last, meta.closed()), (Cursor(3), true));
+    }
+}
+
 #[tokio::test]
 async fn what_was_being_written_when_the_process_died_is_dropped_and_all_before_it_is_kept() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -296,6 +332,7 @@ async fn after_a_power_cut_each_log_is_a_prefix_of_what_was_said_and_nothing_is_
         fs::write(&file, bytes).expect("written");
         another_boot(left.path());
         let reopened = open(left.path());
+        super::is_sound(&reopened).await;
         for (of, (log, said, _)) in logs.iter().enumerate() {
             let meta = match reopened.meta(log.id).await {
                 Ok(meta) => meta,
@@ -319,10 +356,13 @@ async fn after_a_power_cut_each_log_is_a_prefix_of_what_was_said_and_nothing_is_
             assert_eq!(after, meta.last, "seed {seed}, stream {of}");
             assert!((certain[of]..=*said).contains(&after.0), "seed {seed}, stream {of}: {after}");
             if !meta.closed() {
-                let next = reopened.lease(log.id, NodeId::new()).await.expect("leased").next;
+                let lease = reopened.lease(log.id, NodeId::new()).await.expect("leased");
+                let next = lease.next;
                 assert!(next.0 > said + 1, "seed {seed}: {next} would be taken for one of {said} that were shown");
                 assert_eq!(reopened.meta(log.id).await.expect("meta").hole, Some((after, next)), "seed {seed}");
+                Log { id: log.id, store: reopened.clone(), lease }.end(&["end"]).await;
             }
         }
+        super::is_sound(&reopened).await;
     }
 }
