@@ -97,8 +97,8 @@ pub struct Listed {
     pub owner: String,
     /// What it counts in the store.
     pub bytes: u64,
-    /// The last record's cursor.
-    pub records: Cursor,
+    /// How many records it has.
+    pub records: u64,
     /// The model as it was asked for.
     pub model: String,
 }
@@ -136,13 +136,15 @@ async fn list(State(gateway): TheGateway, which: TheQuery<Which>) -> Result<Json
 }
 
 fn listed(Stream { meta, begin, summary }: Stream) -> Listed {
+    let lost =
+        meta.hole.filter(|(_, behind)| *behind <= meta.last).map_or(0, |(before, behind)| behind.0 - before.0 - 1);
     Listed {
         id: meta.id,
         status: summary.and_then(|summary| summary.status).map_or("running", Status::as_str).to_owned(),
         created_at: rfc3339(meta.created_at),
         owner: meta.owner,
         bytes: meta.bytes,
-        records: meta.last,
+        records: meta.last.0 - lost,
         model: begin.model,
     }
 }

@@ -115,7 +115,7 @@ fn shown(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{Cursor, StreamId};
+    use crate::id::StreamId;
 
     #[test]
     fn a_table_is_aligned_and_obeys_nobody() {
@@ -125,7 +125,7 @@ mod tests {
             created_at: "2026-11-22T08:00:00.000Z".to_owned(),
             owner: String::new(),
             bytes,
-            records: Cursor(records),
+            records,
             model: model.to_owned(),
         };
         let mut out = Vec::new();
