@@ -133,7 +133,7 @@ mod tests {
             .expect("room");
         let id = "07".repeat(16);
         let expected = format!(
-            "ID{:30}  STATUS       CREATED                      BYTES  RECORDS  MODEL\n\
+            "ID{:30}  STATUS       CREATED                     BYTES  RECORDS  MODEL\n\
              {id}  running      2026-11-22T08:00:00.000Z    900 B        7  fast\n\
              {id}  interrupted  2026-11-22T08:00:00.000Z  3.0 MiB    12345  a\u{fffd}[2Jb\n",
             ""
