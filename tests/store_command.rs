@@ -291,7 +291,7 @@ fn tables_that_do_not_agree_are_found() {
     let folder = folder();
     let server = Server::start(folder.path());
     let (ended, (running, _reader)) = (server.ended("one two", "k1"), server.running());
-    server.ended("three", "k2");
+    let long = server.ended(&"word ".repeat(5000), "k2");
     drop(server);
     told(folder.path(), &["stats"]);
     let sound = fs::read(folder.path().join("data/base.redb")).unwrap();
@@ -314,6 +314,8 @@ fn tables_that_do_not_agree_are_found() {
         ("streams", &ended, &gone, "max_bytes is kept by the first"),
         ("claims", &ended, &theirs, "it holds an idempotency key or a chat that it never claimed"),
         ("claims", &ended, &other, "it holds an idempotency key or a chat, and is no stream"),
+        ("condensed", &long, &torn, "the records from 1 on are whole, and what they are in short is damaged"),
+        ("streams", &long, &gone, "there are records of it in short, and no stream"),
         ("prompts", &running, &gone, "its prompt is missing"),
         ("claims", &running, &gone, "it runs, and does not hold the idempotency key that it was created with"),
         ("open", &running, &gone, "the list of running streams does not name it"),

@@ -37,9 +37,9 @@ pub use crate::api::admin::{Checked, Fault, Listed, Listing, PAGE, Stats};
 use crate::{
     api,
     client::Client,
-    gateway::{Gateway, Limits},
+    gateway::{self, Gateway, Limits},
     route,
-    store::{self, disk, disk::Disk},
+    store::{self, Engine, disk},
     telemetry::Metrics,
 };
 
@@ -141,8 +141,9 @@ impl Door {
         if !disk::is_there(&config.path) {
             bail!("there is no store in {folder}; --path names its folder, or --config the file with its [store] path");
         }
-        let opened = Disk::open(&config.path, config.durability, config.retain, config.max_bytes.as_u64());
-        let store = opened.map_err(|error| match disk::is_held(&config.path) {
+        // Whatever the engine is now: the folder has a store.
+        let config = store::Config { engine: Engine::Disk, ..config.clone() };
+        let store = store::open(&config, gateway::condense).map_err(|error| match disk::is_held(&config.path) {
             true => anyhow!(
                 "the store in {folder} is open in another process, which does not answer on {}; ask again when that one has \
                  started or ended, or stop it",
@@ -151,7 +152,7 @@ impl Door {
             false => error.into(),
         })?;
         let nobody = route::Router::new(BTreeMap::new(), BTreeMap::new(), None);
-        let gateway = Gateway::new(Arc::new(store), nobody, Limits::default(), Arc::new(Metrics::new()));
+        let gateway = Gateway::new(store, nobody, Limits::default(), Arc::new(Metrics::new()));
         Ok(Self::Here(api::admin::router(gateway)))
     }
 

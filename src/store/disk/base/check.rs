@@ -6,7 +6,8 @@ use redb::{ReadOnlyTable, ReadTransaction, ReadableTable};
 
 use super::{
     super::{LEAP, code},
-    BLOCKS, Base, Broken, CLAIMS, Cursor, FINISHED, GONE, OPEN, OWNERS, PROMPTS, Row, STREAMS, StoreError, StreamId,
+    BLOCKS, Base, Broken, CLAIMS, CONDENSED, Cursor, FINISHED, GONE, OPEN, OWNERS, PROMPTS, Row, STREAMS, StoreError,
+    StreamId,
 };
 use crate::store::{Checked, ClaimKind, Ends, Fault};
 
@@ -69,6 +70,7 @@ struct Tables {
     streams: Open,
     prompts: Open,
     blocks: Open,
+    condensed: Open,
     owners: Open,
     finished: Open,
     open: Open,
@@ -89,6 +91,7 @@ impl Tables {
             streams: read.open_table(STREAMS)?,
             prompts: read.open_table(PROMPTS)?,
             blocks: read.open_table(BLOCKS)?,
+            condensed: read.open_table(CONDENSED)?,
             owners: read.open_table(OWNERS)?,
             finished: read.open_table(FINISHED)?,
             open: read.open_table(OPEN)?,
@@ -153,6 +156,13 @@ impl Tables {
             }
             if last != chunk.last() {
                 return Ok(Some(format!("the block of records from {first} on has fewer than it says")));
+            }
+            if let Some(short) = self.condensed.get(key.value())?
+                && code::unpack_condensed(id, first, short.value()).is_none_or(|(_, end, _)| end != last)
+            {
+                return Ok(Some(format!(
+                    "the records from {first} on are whole, and what they are in short is damaged"
+                )));
             }
         }
         Ok(match (row.summary.is_some(), ended) {
@@ -221,11 +231,16 @@ impl Tables {
                 found.stray(id, "there is a prompt of it, and no stream");
             }
         }
-        let mut before = None;
-        for entry in self.blocks.iter()? {
-            let Some(id) = entry?.0.value().first_chunk().map(|id| StreamId::from_bytes(*id)) else { continue };
-            if before.replace(id) != Some(id) && !self.is_there(id)? {
-                found.stray(id, "there are records of it, and no stream");
+        for (table, what) in [
+            (&self.blocks, "there are records of it, and no stream"),
+            (&self.condensed, "there are records of it in short, and no stream"),
+        ] {
+            let mut before = None;
+            for entry in table.iter()? {
+                let Some(id) = entry?.0.value().first_chunk().map(|id| StreamId::from_bytes(*id)) else { continue };
+                if before.replace(id) != Some(id) && !self.is_there(id)? {
+                    found.stray(id, what);
+                }
             }
         }
         for entry in self.gone.iter()? {
