@@ -855,6 +855,7 @@ async fn a_store_does_as_its_model(open: Open, steps: Vec<Step>) {
                 let expected = logs.take(n).map(|log| (log.id, log.records.len() as u64, log.closed));
                 let listed = listed.iter().map(|meta| (meta.id, meta.last.0, meta.closed()));
                 assert_eq!(listed.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+                an_operator_sees_the_model(&store, &model, before, n).await;
             }
             Step::Remove(at) => {
                 let Some(log) = model.logs.get_mut(at) else { continue };
@@ -868,10 +869,38 @@ async fn a_store_does_as_its_model(open: Open, steps: Vec<Step>) {
             assert_eq!(store.holder(claim).await, Ok(model.holder(claim)), "{claim:?}");
         }
     }
+    an_operator_sees_the_model(&store, &model, None, ALL).await;
+    is_sound(&store).await;
     for log in model.logs.iter().filter(|log| !log.gone) {
         store.remove(log.id).await.expect("removed");
     }
     assert_eq!(store.bytes(), 0);
+    is_sound(&store).await;
+}
+
+/// Where the engine can be looked into: everybody's streams, and how many there are.
+async fn an_operator_sees_the_model(store: &Arc<dyn Store>, model: &Model, before: Option<StreamId>, n: usize) {
+    let Ok(stats) = store.stats().await else { return };
+    let there: Vec<_> = model.logs.iter().rev().filter(|log| !log.gone).collect();
+    let running = there.iter().filter(|log| !log.closed).count();
+    assert_eq!((stats.running, stats.finished), (running as u64, (there.len() - running) as u64));
+    assert_eq!((stats.bytes, stats.oldest.is_some(), stats.refuses), (store.bytes(), !there.is_empty(), None));
+    for open in [false, true] {
+        let all = store.all(open, before, n).await.expect("a list");
+        let logs = there.iter().filter(|log| !(open && log.closed) && before.is_none_or(|before| log.id < before));
+        let expected = logs.take(n).map(|log| (log.id, log.records.len() as u64, log.closed));
+        let listed = all.iter().map(|meta| (meta.id, meta.last.0, meta.closed()));
+        assert_eq!(listed.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+    }
+    let bytes = store.all(false, None, ALL).await.expect("a list").iter().map(|meta| meta.bytes).sum::<u64>();
+    assert_eq!(bytes, stats.bytes);
+}
+
+/// Where the engine can be looked into: nothing is wrong with what it keeps. No record of these tests is known for an end.
+async fn is_sound(store: &Arc<dyn Store>) {
+    let Ok(mut checked) = store.check(|_| Ok(false)).await else { return };
+    checked.faults.retain(|fault| fault.what != "it is closed, and its last record is no end");
+    assert_eq!(checked.faults, []);
 }
 
 // --- What the claims share

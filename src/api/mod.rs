@@ -1,5 +1,6 @@
 //! Every route on one screen. Handlers turn HTTP into calls of the gateway, and nothing else.
 
+pub mod admin;
 pub mod auth;
 mod body;
 mod chat;

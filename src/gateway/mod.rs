@@ -3,6 +3,7 @@
 //! Knows which streams run in this process; everything else it asks the store. Knows no HTTP and no wire language.
 
 mod attach;
+mod inspect;
 mod pass;
 mod start;
 mod tend;
@@ -41,7 +42,7 @@ use crate::{
 pub use crate::{
     generation::Attached,
     route::{Listed, RouteError},
-    store::StoreError,
+    store::{Checked, ClaimKey, ClaimKind, Fault, Files, Stats, StoreError},
     stream::condense,
 };
 

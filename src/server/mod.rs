@@ -4,6 +4,7 @@
 //! get their ends, and whatever connection is left then is reset.
 
 pub mod accept;
+pub mod admin;
 mod answer;
 pub mod config;
 mod io;
@@ -26,6 +27,7 @@ use tracing::{info, warn};
 
 use self::{
     accept::{Limits, Stop},
+    admin::Admin,
     tls::Tls,
 };
 use crate::{
@@ -33,7 +35,7 @@ use crate::{
     config::Config,
     gateway::{self, Gateway},
     route::Router,
-    store,
+    store::{self, Engine},
     telemetry::Metrics,
     template::Templates,
 };
@@ -65,6 +67,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 /// A running server. Dropping it ends it at once.
 pub struct Server {
     address: SocketAddr,
+    /// Before the gateway, which holds the store: the socket is in its folder, and goes while that is still locked.
+    _admin: Option<Admin>,
     gateway: Arc<Gateway>,
     stop: Stop,
     drain: Duration,
@@ -113,12 +117,13 @@ impl Server {
         let stop = Stop::default();
         let accepting = tokio::spawn(accept::accept(listener, tls.clone(), routes, limits, stop.clone()));
         let tending = tokio::spawn(gateway.clone().tend());
+        let admin = (store.engine == Engine::Disk).then(|| Admin::start(&store.path, gateway.clone()));
         if !address.ip().is_loopback() {
             warn!("there is no authentication yet: everybody who can reach {address} can ask and read");
         }
         let scheme = if tls.is_some() { "https" } else { "http" };
         info!("listening on {scheme}://{address}");
-        Ok(Self { address, gateway, stop, drain: server.drain, accepting, tending })
+        Ok(Self { address, _admin: admin.flatten(), gateway, stop, drain: server.drain, accepting, tending })
     }
 
     /// Where it listens.

@@ -13,18 +13,20 @@ mod folder;
 mod form;
 mod keeper;
 mod log;
+mod look;
 mod medium;
 mod open;
 mod shared;
 mod table;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream::BoxStream};
 use tokio::sync::broadcast;
 
+pub use self::look::{is_held, is_there};
 use self::{
     base::Base,
     code::{End, Op},
@@ -37,8 +39,8 @@ pub use self::{
     medium::{LogFile, Medium},
 };
 use super::{
-    Batch, ClaimKey, ClaimKind, Created, Durability, LEASE, Last, Lease, Meta, NewStream, Page, Signal, Store,
-    StoreError,
+    Batch, Checked, ClaimKey, ClaimKind, Created, Durability, Ends, LEASE, Last, Lease, Meta, NewStream, Page, Signal,
+    Stats, Store, StoreError,
 };
 use crate::id::{Cursor, Epoch, NodeId, StreamId};
 
@@ -245,34 +247,7 @@ impl Store for Disk {
     }
 
     async fn list(&self, owner: &str, before: Option<StreamId>, n: usize) -> Result<Vec<Meta>, StoreError> {
-        // First what is here, then the base: what moves from here to there meanwhile is seen twice, not never.
-        let (mut found, seq) = {
-            let inner = self.shared.inner();
-            let (mut found, mut seq) = (BTreeMap::new(), 0);
-            for (id, entry) in inner.table.list(owner, before).take(n) {
-                seq = seq.max(entry.seq);
-                found.insert(id, entry.row.meta(id));
-            }
-            (found, seq)
-        };
-        self.settled(seq).await?;
-        let (owner, shared) = (owner.to_owned(), self.shared.clone());
-        let kept = self.look(move |base| {
-            let mut kept = Vec::new();
-            if n > 0 {
-                base.list(&owner, before, |id, row| {
-                    if !shared.inner().table.is_gone(id) {
-                        kept.push((id, row.meta(id)));
-                    }
-                    kept.len() < n
-                })?;
-            }
-            Ok(kept)
-        });
-        for (id, meta) in kept.await? {
-            found.entry(id).or_insert(meta);
-        }
-        Ok(found.into_values().rev().take(n).collect())
+        self.listed(Some(owner), before, n).await
     }
 
     async fn holder(&self, claim: &ClaimKey) -> Result<Option<StreamId>, StoreError> {
@@ -363,6 +338,21 @@ impl Store for Disk {
     fn bytes(&self) -> u64 {
         let Inner { table, .. } = &*self.shared.inner();
         table.used + table.held
+    }
+
+    async fn all(&self, open: bool, before: Option<StreamId>, n: usize) -> Result<Vec<Meta>, StoreError> {
+        match open {
+            true => self.running(before, n).await,
+            false => self.listed(None, before, n).await,
+        }
+    }
+
+    async fn stats(&self) -> Result<Stats, StoreError> {
+        self.counted().await
+    }
+
+    async fn check(&self, ends: Ends) -> Result<Checked, StoreError> {
+        self.checked(ends).await
     }
 }
 

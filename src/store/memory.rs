@@ -374,6 +374,7 @@ impl Log {
             last: body.last,
             hole: None,
             summary: body.summary.clone(),
+            bytes: body.bytes,
         }
     }
 }

@@ -5,15 +5,17 @@
 
 pub mod batch;
 pub mod disk;
+mod inspect;
 pub mod memory;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 pub use batch::{Batch, Chunk, Page};
 use bytes::Bytes;
 use bytesize::ByteSize;
 use futures_util::stream::BoxStream;
+pub use inspect::{Checked, Ends, Fault, Files, Stats};
 use serde::Deserialize;
 
 use crate::id::{Cursor, Epoch, NodeId, StreamId};
@@ -79,6 +81,15 @@ pub enum Engine {
     Disk,
 }
 
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Memory => "memory",
+            Self::Disk => "disk",
+        })
+    }
+}
+
 /// How far a record must have come before anybody is shown it: what takes it back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -90,6 +101,16 @@ pub enum Durability {
     /// In this process: any crash takes back what was shown in its last moments. Readers are told, and what is shown after it is
     /// never taken for what was lost.
     Lazy,
+}
+
+impl fmt::Display for Durability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Os => "os",
+            Self::Disk => "disk",
+            Self::Lazy => "lazy",
+        })
+    }
 }
 
 /// Makes of a stretch of a log what those need of it who come back behind it: much shorter, and opaque to the store.
@@ -175,6 +196,21 @@ pub trait Store: Send + Sync + 'static {
 
     /// Bytes kept, records and prompts.
     fn bytes(&self) -> u64;
+
+    /// Everybody's streams, newest first: at most `n` that are older than `before`; with `open`, only those that are not closed.
+    async fn all(&self, _open: bool, _before: Option<StreamId>, _n: usize) -> Result<Vec<Meta>, StoreError> {
+        Err(inspect::closed())
+    }
+
+    /// What it holds, and how it is.
+    async fn stats(&self) -> Result<Stats, StoreError> {
+        Err(inspect::closed())
+    }
+
+    /// Walks through all that is kept. What is wrong with it is no error, but what was found.
+    async fn check(&self, _ends: Ends) -> Result<Checked, StoreError> {
+        Err(inspect::closed())
+    }
 }
 
 /// How long a lease lasts after its node was last heard of. A node renews three times as often.
@@ -265,6 +301,8 @@ pub struct Meta {
     pub hole: Option<(Cursor, Cursor)>,
     /// As it was given with the last batch; absent while the log is open.
     pub summary: Option<Bytes>,
+    /// What it counts in [`Store::bytes`].
+    pub bytes: u64,
 }
 
 impl Meta {

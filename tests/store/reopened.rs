@@ -4,7 +4,7 @@ use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use lastword::{
     id::{Cursor, NodeId, StreamId},
-    store::{Created, Durability, Store, StoreError, disk::Disk},
+    store::{Created, Durability, NewStream, Store, StoreError, disk::Disk},
 };
 use tempfile::TempDir;
 
@@ -101,6 +101,76 @@ async fn all_is_there_again_after_an_orderly_end_and_after_a_kill() {
         assert_eq!(holder(&store, "ann", &chat("c")).await, None);
         let again = with_claims("ann", &[key("k")]);
         assert_eq!(store.create(again).await, Ok(Created::Held(ended.id)));
+    }
+}
+
+#[tokio::test]
+async fn what_is_there_is_counted_once_wherever_it_lies() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Arc::new(Disk::open(folder.path(), Durability::Os, HOUR, u64::MAX).expect("opens"));
+    let shared: Arc<dyn Store> = store.clone();
+    let mut logs = Vec::new();
+    for created_at in 1..=6 {
+        let mut log = Log::of(&shared, NewStream { created_at, ..with_claims("ann", &[]) }).await;
+        log.say(&["one"]).await;
+        logs.push(log);
+    }
+    let [first, second, third, fourth, fifth, sixth] = &mut logs[..] else { unreachable!() };
+    for log in [&mut *first, second, fifth] {
+        log.end(&["two"]).await;
+    }
+    store.checkpoint().expect("checkpointed");
+    fourth.end(&["two"]).await; // runs, in the base
+    sixth.end(&["two"]).await;
+    for log in [&first, &fifth] {
+        shared.remove(log.id).await.expect("removed"); // still in the base
+    }
+    let late = Log::of(&shared, with_claims("bob", &[])).await; // nowhere but in the table
+    for _ in 0..2 {
+        let stats = shared.stats().await.expect("stats");
+        assert_eq!((stats.running, stats.finished, stats.oldest), (2, 3, Some(2)));
+        let all = shared.all(false, None, 9).await.expect("a list");
+        let expected = [late.id, sixth.id, fourth.id, third.id, second.id];
+        assert_eq!(all.iter().map(|meta| meta.id).collect::<Vec<_>>(), expected);
+        let open = shared.all(true, Some(late.id), 9).await.expect("a list");
+        assert_eq!(open.iter().map(|meta| meta.id).collect::<Vec<_>>(), [third.id]);
+        store.checkpoint().expect("checkpointed");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_checkpoints_at_once_the_older_is_not_the_last() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Arc::new(Disk::open(folder.path(), Durability::Os, HOUR, u64::MAX).expect("opens"));
+    let shared: Arc<dyn Store> = store.clone();
+    let writing = Arc::new(());
+    let checkpointing: Vec<_> = (0..16)
+        .map(|_| {
+            let (store, writing) = (store.clone(), Arc::downgrade(&writing));
+            std::thread::spawn(move || {
+                while writing.strong_count() > 0 {
+                    store.checkpoint().expect("checkpointed");
+                }
+            })
+        })
+        .collect();
+    let mut ids = Vec::new();
+    for _ in 0..2000 {
+        let mut log = Log::new(&shared).await;
+        log.say(&["one"]).await;
+        log.say(&["two"]).await;
+        log.end(&["three"]).await;
+        ids.push(log.id);
+    }
+    drop(writing);
+    checkpointing.into_iter().for_each(|thread| thread.join().expect("checkpointed"));
+    super::is_sound(&shared).await;
+    let left = killed(folder.path());
+    let reopened = open(left.path());
+    super::is_sound(&reopened).await;
+    for id in ids {
+        let meta = reopened.meta(id).await.expect("meta");
+        assert_eq!((meta.last, meta.closed()), (Cursor(3), true));
     }
 }
 

@@ -3,6 +3,9 @@
 //! Written only by checkpoints, each one transaction that is synced; read by anybody at any time. After an error of the file it ails,
 //! until the keeper has opened it again.
 
+mod check;
+mod walk;
+
 use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},

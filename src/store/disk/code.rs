@@ -133,6 +133,7 @@ impl Row {
             last: self.last,
             hole: self.hole,
             summary: self.summary.clone(),
+            bytes: self.bytes,
         }
     }
 

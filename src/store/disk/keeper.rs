@@ -103,7 +103,7 @@ fn keep(shared: &Shared, stop: &AtomicBool) {
 
 /// Puts all that has changed into the base, and begins a new file of the log. Where that fails, nothing is taken until it is mended.
 pub(super) fn checkpoint(shared: &Shared, clean: bool) -> Result<(), StoreError> {
-    let _one_at_a_time = shared.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = shared.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
     let (mut changes, rotated) = {
         let mut inner = shared.inner();
         let left = inner.log.file();

@@ -39,13 +39,13 @@ pub(super) struct Shared {
     pub(super) condense: Condense,
     pub(super) base: Base,
     pub(super) inner: Mutex<Inner>,
+    /// Held over a checkpoint: of two at once, the one with the older state could be the last to be put.
+    pub(super) checkpoint: Mutex<()>,
     pub(super) synced: watch::Sender<Synced>,
     /// Who syncs, to be woken when somebody waits for it.
     pub(super) syncer: OnceLock<Thread>,
     pub(super) signals: broadcast::Sender<(StreamId, Signal)>,
     pub(super) clock: Clock,
-    /// Held by a checkpoint: of two, the earlier one's changes must not come behind the later one's number.
-    pub(super) checkpoint: Mutex<()>,
 }
 
 pub(super) struct Inner {

@@ -4,7 +4,10 @@
 //! base; what is gone in here is gone, whatever the base says. A stream that nobody wants kept is in here alone: no frame of the log
 //! and no checkpoint ever speaks of it.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeSet, HashMap, HashSet},
+};
 
 use tokio::time::Instant;
 
@@ -118,6 +121,19 @@ impl Table {
         let older = move |id: &&StreamId| before.is_none_or(|before| **id < before);
         let streams = self.owners.get(owner).into_iter().flat_map(|streams| streams.iter().rev());
         streams.filter(older).filter_map(|id| Some((*id, self.logs.get(id)?)))
+    }
+
+    /// All that are here and older than `before`, newest first.
+    pub(super) fn all(&self, before: Option<StreamId>) -> impl Iterator<Item = (StreamId, &Entry)> {
+        let mut all: Vec<_> = self.logs.iter().map(|(id, entry)| (*id, entry)).collect();
+        all.retain(|(id, _)| before.is_none_or(|before| *id < before));
+        all.sort_unstable_by_key(|(id, _)| Reverse(*id));
+        all.into_iter()
+    }
+
+    /// The streams that were dropped since the last checkpoint.
+    pub(super) fn gone(&self) -> HashSet<StreamId> {
+        self.gone.keys().copied().collect()
     }
 
     /// Open logs whose node has not been heard of for `lease`, or that never had one for as long.
