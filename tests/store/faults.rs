@@ -170,6 +170,22 @@ async fn a_full_disk_takes_the_ends_of_what_runs_and_nothing_new_until_there_is_
     until(async || reopened.ready().await.is_ok()).await;
 }
 
+#[tokio::test]
+async fn on_a_full_disk_a_store_is_opened_in_the_room_it_kept_and_takes_the_ends_of_what_ran() {
+    let (disk, store, shared) = fresh(Durability::Os);
+    let mut log = Log::of(&shared, with_claims("ann", &[])).await;
+    log.say(&["one"]).await;
+    disk.fill_up(0);
+    let killed = disk.kill_when_full();
+    drop((shared, store));
+    let store = open(&killed, Durability::Os).expect("opens");
+    assert!(!killed.is_reserved());
+    says(&store.ready().await.expect_err("there is no room"), &["make room"]);
+    let lease = store.lease(log.id, NodeId::new()).await.expect("leased");
+    store.append(log.id, lease.next, lease.epoch, batch(&["end"]), last()).await.expect("an end is taken at once");
+    assert_eq!(texts(&*store, log.id).await, Ok(vec!["one".into(), "end".into()]));
+}
+
 #[test]
 fn a_disk_that_refuses_while_the_store_is_opened_is_told_with_a_remedy_and_opens_when_it_is_mended() {
     for call in [Call::OpenBase, Call::WriteBase, Call::SyncBase, Call::ReadBase, Call::CreateLog, Call::WriteLog] {

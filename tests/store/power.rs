@@ -174,9 +174,9 @@ impl World {
         [Durability::Os, Durability::Disk, Durability::Lazy][self.chance.usize(0..3)]
     }
 
-    fn open(&self, durability: Durability) -> Disk {
+    fn open(&self, durability: Durability) -> Arc<Disk> {
         match Disk::open_on(self.disk.clone(), durability, HOUR, u64::MAX, |_| Vec::new()) {
-            Ok(store) => store,
+            Ok(store) => Arc::new(store),
             Err(error) => panic!("seed {}: {error}", self.seed),
         }
     }
@@ -289,8 +289,12 @@ impl World {
         certain
     }
 
-    async fn look(&mut self, store: &Disk, certain: bool) {
+    async fn look(&mut self, store: &Arc<Disk>, certain: bool) {
         let seed = self.seed;
+        if self.chance.u8(0..4) == 0 {
+            let store: Arc<dyn Store> = store.clone();
+            super::is_sound(&store).await;
+        }
         for id in self.streams.keys().copied().collect::<Vec<_>>() {
             let told = self.streams.get_mut(&id).expect("there");
             let meta = match store.meta(id).await {
