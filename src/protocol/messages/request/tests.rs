@@ -279,6 +279,24 @@ fn one_word_on_sampling_and_stops_that_are_seen() {
 }
 
 #[test]
+fn the_newer_models_are_told_nothing_of_sampling() {
+    let asked = |model: &str, temperature, top_p| {
+        let effort = Some("low".to_owned());
+        let prompt = hi(Params { temperature, top_p, reasoning_effort: effort, ..Params::default() });
+        let body: Value = serde_json::from_slice(&request(&prompt, model, &[]).expect("a body")).expect("JSON");
+        let thinks = body["thinking"]["type"] == "adaptive";
+        (body["temperature"].clone(), body["top_p"].clone(), thinks, unsaid(&prompt, model).expect("fit").join(" "))
+    };
+    for model in ["claude-opus-4-7", "us.anthropic.claude-opus-4-8-v1:0", "claude-sonnet-5", "claude-mythos-preview"] {
+        let nothing = |unsaid: &str| (Value::Null, Value::Null, true, unsaid.to_owned());
+        assert_eq!(asked(model, Some(0.0), Some(0.5)), nothing("temperature top_p"), "{model}");
+        assert_eq!(asked(model, Some(1.0), Some(1.0)), nothing(""), "{model}: the default is no word");
+    }
+    let told = (json!(1.0), Value::Null, false, "reasoning_effort top_p".to_owned());
+    assert_eq!(asked("claude-sonnet-4-6", Some(1.0), Some(1.0)), told);
+}
+
+#[test]
 fn arguments_are_an_object() {
     for (parameters, told) in [
         ("{}", r#"{"type":"object"}"#),
