@@ -196,7 +196,7 @@ impl Process {
     }
 
     fn cost(&self, runtime: &Runtime, streams: usize, tokens: usize) -> Row {
-        let body = ask_native(tokens, 1, EVERY);
+        let body = ask_native("up/", tokens, 1, EVERY);
         let before = self.used();
         let mut waits = runtime.block_on(run(self.address, &body, streams));
         let cpu = (self.used() - before) as f64 / waits.len() as f64 / 1e3;

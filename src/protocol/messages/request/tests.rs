@@ -72,6 +72,7 @@ fn roles_alternate_and_results_are_the_users() {
         ])
     );
     assert!(self::body(&prompt).contains(r#""input":{"x":1.0}"#), "arguments stay to the letter");
+    assert_eq!(unsaid(&prompt, "m").expect("fit"), ["messages[3].tool_calls[2].custom"]);
 }
 
 /// The API takes no empty text, and no message without content.
