@@ -25,8 +25,8 @@ use lastword::{
         responses::{self, ResponsesEncode},
     },
     record::{self, Record},
-    store::{Chunk, NewStream, Store, batch::Packer, memory::Memory},
-    stream::{Reader, Tail, fold},
+    store::{Chunk, Durability, NewStream, Store, batch::Packer, disk::Disk, memory::Memory},
+    stream::{Reader, Tail, condense, fold, skim},
     wire::sse::Parser,
 };
 use tokio::sync::broadcast;
@@ -280,12 +280,17 @@ async fn log(store: &dyn Store, beside: bool) -> StreamId {
 /// The first frames behind a cursor.
 async fn first_frames<E: Encode>(store: &Arc<dyn Store>, id: StreamId, after: Cursor, mut encoder: E) -> BytesMut {
     if E::FOLDS && after > Cursor::START {
+        let short = |runs: &[(Record<'_>, u32)]| {
+            runs.iter().for_each(|(record, times)| encoder.skip_run(record, *times));
+            true
+        };
+        let from = skim(store.as_ref(), id, after, short).await.expect("a fold");
         let skip = |cursor, record: &Record<'_>| {
             if cursor <= after {
                 encoder.skip(record);
             }
         };
-        fold(store.as_ref(), id, Cursor::START, after, skip).await.expect("a fold");
+        fold(store.as_ref(), id, from, after, skip).await.expect("a fold");
     }
     let mut reader = Reader::new(id, store.clone(), None, after);
     let page = reader.next(16 * 1024).await.expect("readable").expect("more");
@@ -298,38 +303,52 @@ async fn first_frames<E: Encode>(store: &Arc<dyn Store>, id: StreamId, after: Cu
 
 fn resume(c: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let store: Arc<dyn Store> = Arc::new(memory());
-    let (plain, beside) = runtime.block_on(async { (log(&*store, false).await, log(&*store, true).await) });
-    let native = |after| runtime.block_on(first_frames(&store, plain, after, Native::short()));
-    let chat = |id, after| {
-        let encoder = ChatEncode::new(chat::Envelope::new(id, 0, "model"), false);
-        runtime.block_on(first_frames(&store, id, after, encoder))
-    };
-    let last = Cursor(RECORDS - 1);
-    let mut group = c.benchmark_group("resume in 100,000 records");
-    group.bench_function("at a cursor by chance", |b| b.iter(|| native(Cursor(fastrand::u64(0..RECORDS)))));
-    group.bench_function("at the last cursor", |b| b.iter(|| native(last)));
-    group.bench_function("at the first cursor", |b| b.iter(|| native(Cursor::START)));
-    group.bench_function("as chat, at a cursor by chance", |b| {
-        b.iter(|| chat(plain, Cursor(fastrand::u64(0..RECORDS))))
+    let folder = tempfile::tempdir().expect("a folder");
+    let open = |durability| Disk::open_condensing(folder.path(), durability, Duration::MAX, u64::MAX, condense);
+    let disk = Arc::new(open(Durability::Os).expect("opens"));
+    let stores: [(&str, Arc<dyn Store>); 2] = [("memory", Arc::new(memory())), ("disk", disk.clone())];
+    let logs = stores.map(|(name, store)| {
+        let (plain, beside) = runtime.block_on(async { (log(&*store, false).await, log(&*store, true).await) });
+        (name, store, plain, beside)
     });
-    group.bench_function("as chat, at the last cursor", |b| b.iter(|| chat(plain, last)));
-    group.bench_function("as chat, at the last cursor, timings beside each token", |b| b.iter(|| chat(beside, last)));
+    disk.checkpoint().expect("checkpointed");
+    let envelope = |id| chat::Envelope::new(id, 0, "model");
+    let mut group = c.benchmark_group("resume in 100,000 records");
+    for (name, store, plain, _) in &logs {
+        let native = |after| runtime.block_on(first_frames(store, *plain, after, Native::short()));
+        let chance = || Cursor(fastrand::u64(0..RECORDS));
+        group.bench_function(format!("{name}, at a cursor by chance"), |b| b.iter(|| native(chance())));
+        group.bench_function(format!("{name}, at the first cursor"), |b| b.iter(|| native(Cursor::START)));
+    }
     group.finish();
     // A budget is for the slow ones too, and a mean hides them.
-    for (name, id) in [("as chat", plain), ("as chat, timings beside each token", beside)] {
-        let times = (0..1000).map(|_| {
-            let began = Instant::now();
-            black_box(chat(id, last));
-            began.elapsed().as_secs_f64() * 1e3
+    let measure = std::env::args().any(|argument| argument == "--bench");
+    for (name, store, plain, beside) in &logs {
+        let row = |protocol: &str, resume: &dyn Fn(Cursor)| {
+            let times = (0..if measure { 1000 } else { 1 }).map(|n| {
+                let after = if n % 2 == 0 { Cursor(RECORDS - 1) } else { Cursor(fastrand::u64(1..RECORDS)) };
+                let began = Instant::now();
+                resume(after);
+                began.elapsed().as_secs_f64() * 1e3
+            });
+            let times = figures::Sample::new(times);
+            let (low, high) = times.interval();
+            let (p50, p99) = (times.median(), times.at(0.99));
+            println!("resume, {name}, {protocol:32} p50 {p50:.2} ms ({low:.2} to {high:.2}), p99 {p99:.2} ms");
+        };
+        let frames = |id, after, encoder| _ = black_box(runtime.block_on(first_frames(store, id, after, encoder)));
+        row("native", &|after| _ = black_box(runtime.block_on(first_frames(store, *plain, after, Native::short()))));
+        row("chat", &|after| frames(*plain, after, ChatEncode::new(envelope(*plain), false)));
+        row("chat, timings beside each token", &|after| {
+            frames(*beside, after, ChatEncode::new(envelope(*beside), false))
         });
-        let measure = std::env::args().any(|argument| argument == "--bench");
-        let times = figures::Sample::new(times.take(if measure { 1000 } else { 1 }));
-        let (low, high) = times.interval();
-        println!(
-            "resume at the last cursor, {name}: p50 {:.2} ms ({low:.2} to {high:.2}), p99 {:.2} ms",
-            times.median(),
-            times.at(0.99)
-        );
+        row("messages", &|after| {
+            let encoder = MessagesEncode::new(*plain, "model");
+            _ = black_box(runtime.block_on(first_frames(store, *plain, after, encoder)));
+        });
+        row("responses", &|after| {
+            let encoder = ResponsesEncode::new(responses::Envelope::new(*plain, 0, "model", None));
+            _ = black_box(runtime.block_on(first_frames(store, *plain, after, encoder)));
+        });
     }
 }

@@ -158,7 +158,12 @@ impl Seat {
             Place::Reset(reset) => (reset.after, Some(told(reset, retry))),
         };
         if E::FOLDS && after > Cursor::START {
-            api.gateway.records(id, Cursor::START, after, |_, record| encoder.skip(record)).await?;
+            let skim = |runs: &[(Record<'_>, u32)]| {
+                runs.iter().for_each(|(record, times)| encoder.skip_run(record, *times));
+                true
+            };
+            let from = api.gateway.skim(id, after, skim).await?;
+            api.gateway.records(id, from, after, |_, record| encoder.skip(record)).await?;
         }
         let retry = opening.is_none().then_some(retry);
         Ok(self.go_on(api, encoder, opening, retry, heartbeat))

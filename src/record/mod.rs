@@ -12,6 +12,7 @@
 //! The header is all a fold needs to know which record is what, so an encoder that catches up parses JSON of rare kinds only. The payloads of
 //! `delta` and `end` are, to the byte, the data of the native protocol's events. A store adds length and cursor.
 
+pub mod condensed;
 pub mod summary;
 
 use bytes::{BufMut, BytesMut};

@@ -31,7 +31,7 @@ use self::{
 use crate::{
     api::{self, Api, Settings},
     config::Config,
-    gateway::Gateway,
+    gateway::{self, Gateway},
     route::Router,
     store,
     telemetry::Metrics,
@@ -85,7 +85,7 @@ impl Server {
         });
         let backends = backends.collect::<anyhow::Result<BTreeMap<_, _>>>()?;
         let router = Router::new(backends, models, default_model);
-        let gateway = Gateway::new(store::open(&store)?, router, limits, Arc::new(Metrics::new()));
+        let gateway = Gateway::new(store::open(&store, gateway::condense)?, router, limits, Arc::new(Metrics::new()));
         let tls = Tls::new(&server).map_err(|error| anyhow!("TLS: {error}"))?;
         let listener = TcpListener::bind(server.listen).await.with_context(|| {
             format!("cannot listen on {}; [server] listen or --listen names another address", server.listen)

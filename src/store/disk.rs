@@ -4,6 +4,7 @@
 //! memory (`disk/table.rs`). What has changed goes into the base (`disk/base.rs`) every few seconds, by the keeper
 //! (`disk/keeper.rs`); finished streams then leave the memory. One lock guards the log's end and the table, held for microseconds and
 //! never across an await. How far a record must have come before it is shown is the operator's choice: [`Durability`].
+//! A stream that nobody wants kept is in the table alone, and leaves no trace in the folder.
 
 mod base;
 mod code;
@@ -42,8 +43,8 @@ use self::{
     table::Found,
 };
 use super::{
-    Batch, ClaimKey, ClaimKind, Created, Durability, LEASE, Last, Lease, Meta, NewStream, Page, Signal, Store,
-    StoreError,
+    Batch, ClaimKey, ClaimKind, Condense, Created, Durability, LEASE, Last, Lease, Meta, NewStream, Page, Signal,
+    Store, StoreError,
 };
 use crate::id::{Cursor, Epoch, NodeId, StreamId};
 
@@ -66,6 +67,20 @@ impl Disk {
     /// # Errors
     /// When the folder cannot be used; says why and what to do.
     pub fn open(folder: &Path, durability: Durability, retain: Duration, max_bytes: u64) -> Result<Self, StoreError> {
+        Self::open_condensing(folder, durability, retain, max_bytes, |_| Vec::new())
+    }
+
+    /// As [`Disk::open`]; beside a log of several blocks, these are kept condensed.
+    ///
+    /// # Errors
+    /// As of [`Disk::open`].
+    pub fn open_condensing(
+        folder: &Path,
+        durability: Durability,
+        retain: Duration,
+        max_bytes: u64,
+        condense: Condense,
+    ) -> Result<Self, StoreError> {
         let failed = |error: io::Error| unavailable(folder, "cannot be used", &error);
         let logs = folder.join("log");
         DirBuilder::new().recursive(true).mode(0o700).create(&logs).map_err(failed)?;
@@ -99,7 +114,7 @@ impl Disk {
         state.used = table.used;
         let mut changes = table.changes();
         changes.state = state;
-        changes.cut_blocks();
+        changes.cut_blocks(condense);
         let log = Log::new(&logs, state.generation, state.seq, durability == Durability::Lazy).map_err(failed)?;
         base.put(&changes)?;
         table.stored(&changes);
@@ -111,6 +126,7 @@ impl Disk {
             durability,
             retain,
             max_bytes,
+            condense,
             base,
             inner: Mutex::new(inner),
             synced: watch::Sender::new(Synced { good: state.seq, failed: 0 }),
@@ -184,7 +200,7 @@ impl Store for Disk {
                 Some(held) => held,
                 // Only now: a repeated request must not cost anybody a log, least of all the one it asks for.
                 None => {
-                    let mut ops = self.shared.room(&mut inner, table::size_of_new(&new))?;
+                    let mut ops = self.shared.room(&mut inner, table::size_of_new(&new), new.keep.is_some())?;
                     ops.push(Op::Create(Box::new(new)));
                     (self.shared.change(&mut inner, ops)?, Created::New)
                 }
@@ -204,9 +220,9 @@ impl Store for Disk {
     ) -> Result<(), StoreError> {
         let seq = {
             let mut inner = self.shared.inner();
-            let refused = match inner.table.find(id)? {
-                Found::Entry(entry) => Some(entry.refuses(at, epoch)),
-                Found::Base => None,
+            let (refused, fleeting) = match inner.table.find(id)? {
+                Found::Entry(entry) => (Some(entry.refuses(at, epoch)), entry.keep.is_some()),
+                Found::Base => (None, false),
             };
             match refused {
                 Some(Some(refused)) => return Err(refused),
@@ -216,7 +232,7 @@ impl Store for Disk {
                     // A last batch is a few hundred bytes and must not fail for want of them.
                     let mut ops = match end {
                         Some(_) => Vec::with_capacity(1),
-                        None => self.shared.room(&mut inner, batch.size() as u64)?,
+                        None => self.shared.room(&mut inner, batch.size() as u64, fleeting)?,
                     };
                     ops.push(Op::Append { id, at, batch, end });
                     Some(self.shared.change(&mut inner, ops)?)
@@ -269,6 +285,16 @@ impl Store for Disk {
             page.closed = ended && page.last().unwrap_or(after) >= last;
         }
         Ok(page)
+    }
+
+    async fn condensed(&self, id: StreamId, last: Cursor) -> Result<Vec<(Cursor, Bytes)>, StoreError> {
+        // Of a stream that is in memory whole there is nothing in the base, and nothing to look for.
+        if let Found::Entry(entry) = self.shared.inner().table.find(id)?
+            && entry.sealed == Cursor::START
+        {
+            return Ok(Vec::new());
+        }
+        self.look(move |base| base.condensed(id, last)).await
     }
 
     async fn meta(&self, id: StreamId) -> Result<Meta, StoreError> {
@@ -351,7 +377,7 @@ impl Store for Disk {
             wanted
         })?;
         let over = inner.table.over(self.shared.clock.now(), STEP);
-        let over = over.into_iter().filter(|id| !old.contains(id)).map(|id| Op::Drop { id, expired: false });
+        let over = over.into_iter().map(|id| Op::Drop { id, expired: false });
         let ops: Vec<_> = over.chain(old.iter().map(|id| Op::Drop { id: *id, expired: true })).collect();
         let n = ops.len();
         if n > 0 {
@@ -409,7 +435,8 @@ impl Store for Disk {
     }
 
     fn bytes(&self) -> u64 {
-        self.shared.inner().table.used
+        let Inner { table, .. } = &*self.shared.inner();
+        table.used + table.held
     }
 }
 

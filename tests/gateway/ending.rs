@@ -329,7 +329,10 @@ impl House {
 
 fn refusals() -> [StoreError; 2] {
     let room = bytesize::ByteSize::mib(1);
-    [StoreError::Full { used: room, max: room }, StoreError::Unavailable("the disk is gone".to_owned())]
+    [
+        StoreError::Full { used: room, max: room, remedy: "make room" },
+        StoreError::Unavailable("the disk is gone".to_owned()),
+    ]
 }
 
 #[tokio::test(start_paused = true)]

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     id::{Cursor, StreamId},
-    store::{Chunk, ClaimKey, Page, StoreError},
+    store::{Chunk, ClaimKey, Condense, Page, StoreError},
 };
 
 type Table = TableDefinition<'static, &'static [u8], &'static [u8]>;
@@ -27,6 +27,8 @@ const STREAMS: Table = Table::new("streams");
 const PROMPTS: Table = Table::new("prompts");
 /// Records, under the stream and the first one's cursor.
 const BLOCKS: Table = Table::new("blocks");
+/// What a block is in short, under the same key: so that who comes back in the middle need not read those before.
+const CONDENSED: Table = Table::new("condensed");
 /// The streams of an owner.
 const OWNERS: Table = Table::new("owners");
 /// Who holds a claim.
@@ -39,8 +41,8 @@ const OPEN: Table = Table::new("open");
 const GONE: Table = Table::new("gone");
 const STATE: TableDefinition<'static, &'static str, u64> = TableDefinition::new("state");
 
-/// The form of these tables.
-const VERSION: u64 = 1;
+/// The form of these tables. The first had no [`CONDENSED`].
+const VERSION: u64 = 2;
 /// How many expired ids are remembered.
 const REMEMBERED: u64 = 100_000;
 /// What redb may keep in memory.
@@ -88,14 +90,23 @@ pub(super) struct Changed {
     pub row: Row,
     /// Where it is not in here yet.
     pub prompt: Option<Bytes>,
+    /// What comes before the blocks.
+    pub behind: Cursor,
     pub blocks: Vec<Chunk>,
+    /// Of the blocks, but for a last one that is not full or ends the log.
+    pub condensed: Vec<Vec<u8>>,
 }
 
 impl Changes {
-    /// Makes blocks of the chunks as they came.
-    pub(super) fn cut_blocks(&mut self) {
+    /// Makes blocks of the chunks as they came, and what they are in short.
+    pub(super) fn cut_blocks(&mut self, condense: Condense) {
         for stream in &mut self.streams {
             stream.blocks = entry::blocks(&stream.blocks);
+            let last = stream.blocks.len().saturating_sub(1);
+            let behind =
+                |(n, block): &(usize, &Chunk)| *n < last || (entry::is_full(block) && stream.row.summary.is_none());
+            let condensed = stream.blocks.iter().enumerate().filter(behind).map(|(_, block)| condense(block));
+            stream.condensed = condensed.collect();
         }
     }
 }
@@ -278,6 +289,27 @@ impl Base {
         Ok(Some(page))
     }
 
+    /// The blocks of a stream that end at `last` or before, in short, each with its last cursor: from the first one on, as far as
+    /// they are there.
+    pub(super) fn condensed(&self, id: StreamId, last: Cursor) -> Result<Vec<(Cursor, Bytes)>, StoreError> {
+        let (low, high) = (code::key(id, 0), code::key(id, last.0));
+        self.read(|read| {
+            let (mut pieces, mut behind) = (Vec::new(), Cursor::START);
+            for entry in read.open_table(CONDENSED)?.range(&low[..]..=&high[..])? {
+                let (key, piece) = entry?;
+                let first = key.value().last_chunk().map_or(0, |first| u64::from_be_bytes(*first));
+                match code::unpack_condensed(id, Cursor(first), piece.value()) {
+                    Some((before, end, piece)) if before == behind && end <= last => {
+                        pieces.push((end, piece));
+                        behind = end;
+                    }
+                    _ => break,
+                }
+            }
+            Ok(pieces)
+        })
+    }
+
     /// The last block of a stream.
     pub(super) fn last_block(&self, id: StreamId) -> Result<Option<Chunk>, StoreError> {
         let (low, high) = (code::key(id, 0), code::key(id, u64::MAX));
@@ -307,7 +339,8 @@ impl Base {
             let (mut blocks, mut owners) = (write.open_table(BLOCKS)?, write.open_table(OWNERS)?);
             let (mut finished, mut open) = (write.open_table(FINISHED)?, write.open_table(OPEN)?);
             let (mut claims, mut gone) = (write.open_table(CLAIMS)?, write.open_table(GONE)?);
-            for Changed { id, row, prompt, blocks: chunks } in &changes.streams {
+            let mut condensed = write.open_table(CONDENSED)?;
+            for Changed { id, row, prompt, behind, blocks: chunks, condensed: short } in &changes.streams {
                 let key = &id.to_bytes()[..];
                 streams.insert(key, &row.write()[..])?;
                 if let Some(prompt) = prompt {
@@ -316,6 +349,12 @@ impl Base {
                 }
                 for chunk in chunks {
                     blocks.insert(&code::key(*id, chunk.first.0)[..], &code::pack(*id, chunk)[..])?;
+                }
+                let mut behind = *behind;
+                for (chunk, piece) in chunks.iter().zip(short) {
+                    let packed = code::pack_condensed(*id, behind, chunk, piece);
+                    condensed.insert(&code::key(*id, chunk.first.0)[..], &packed[..])?;
+                    behind = chunk.last();
                 }
                 match row.summary {
                     None => _ = open.insert(key, &[][..])?,
@@ -334,7 +373,9 @@ impl Base {
                 }
                 prompts.remove(key)?;
                 open.remove(key)?;
-                blocks.retain_in(&code::key(*id, 0)[..]..=&code::key(*id, u64::MAX)[..], |_, _| false)?;
+                let (low, high) = (code::key(*id, 0), code::key(*id, u64::MAX));
+                blocks.retain_in(&low[..]..=&high[..], |_, _| false)?;
+                condensed.retain_in(&low[..]..=&high[..], |_, _| false)?;
                 if *expired {
                     gone.insert(key, &[][..])?;
                 }
@@ -367,10 +408,13 @@ fn get(read: &ReadTransaction, table: Table, key: &[u8]) -> Broken<Option<Bytes>
 /// Makes the tables, so that a read finds them. Gives back the form of what is there.
 fn prepare(database: &Database) -> Broken<u64> {
     if let Ok(state) = database.begin_read()?.open_table(STATE) {
-        return Ok(state.get("version")?.map_or(0, |version| version.value()));
+        let version = state.get("version")?.map_or(0, |version| version.value());
+        if version != 1 {
+            return Ok(version);
+        }
     }
     let write = database.begin_write()?;
-    for table in [STREAMS, PROMPTS, BLOCKS, OWNERS, CLAIMS, FINISHED, OPEN, GONE] {
+    for table in [STREAMS, PROMPTS, BLOCKS, CONDENSED, OWNERS, CLAIMS, FINISHED, OPEN, GONE] {
         write.open_table(table)?;
     }
     write.open_table(STATE)?.insert("version", VERSION)?;

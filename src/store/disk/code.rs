@@ -198,6 +198,27 @@ pub(super) fn unpack(id: StreamId, first: Cursor, block: &[u8]) -> Option<Chunk>
     Some(Batch::of(bytes.into(), u32::from_le_bytes(*len)).at(first))
 }
 
+/// What a block is in short, with where it ends and where the one before it does.
+pub(super) fn pack_condensed(id: StreamId, behind: Cursor, chunk: &Chunk, piece: &[u8]) -> Vec<u8> {
+    let mut out = vec![0; 4];
+    out.extend(behind.0.to_le_bytes());
+    out.extend(chunk.last().0.to_le_bytes());
+    out.extend_from_slice(piece);
+    let sum = check(id, chunk.first, &out[4..]);
+    out[..4].copy_from_slice(&sum.to_le_bytes());
+    out
+}
+
+/// The same again; nothing if it is not the one that was packed for this place.
+pub(super) fn unpack_condensed(id: StreamId, first: Cursor, bytes: &[u8]) -> Option<(Cursor, Cursor, Bytes)> {
+    let (sum, rest) = bytes.split_first_chunk::<4>()?;
+    if check(id, first, rest) != u32::from_le_bytes(*sum) {
+        return None;
+    }
+    let mut take = Take(rest);
+    Some((Cursor(take.number()?), Cursor(take.number()?), Bytes::copy_from_slice(take.0)))
+}
+
 fn check(id: StreamId, first: Cursor, bytes: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&id.to_bytes());
@@ -403,6 +424,9 @@ mod tests {
     fn a_block_is_read_only_where_and_as_it_was_packed() {
         let id = StreamId::new();
         let chunk = ["one", "", "three"].into_iter().collect::<Batch>().at(Cursor(5));
+        let short = pack_condensed(id, Cursor(2), &chunk, b"short");
+        assert_eq!(unpack_condensed(id, Cursor(5), &short), Some((Cursor(2), Cursor(7), "short".into())));
+        assert_eq!(unpack_condensed(id, Cursor(6), &short), None);
         let block = pack(id, &chunk);
         assert_eq!(unpack(id, Cursor(5), &block), Some(chunk));
         assert_eq!(unpack(id, Cursor(6), &block), None);

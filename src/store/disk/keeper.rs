@@ -118,7 +118,7 @@ pub(super) fn checkpoint(shared: &Shared, clean: bool) -> Result<(), StoreError>
         changes.state.clean = clean.into();
         (changes, rotated)
     };
-    changes.cut_blocks();
+    changes.cut_blocks(shared.condense);
     if let Err(error) = shared.base.put(&changes) {
         shared.inner().table.not_stored(&changes);
         shared.base.reopen()?;

@@ -24,8 +24,11 @@ use super::{
 };
 use crate::{
     id::StreamId,
-    store::{Durability, Signal, StoreError},
+    store::{Condense, Durability, RAISE, Signal, StoreError},
 };
+
+/// How much the streams that are in memory alone may take.
+const HELD: u64 = 1 << 30;
 
 /// What the callers and the keeper share.
 pub(super) struct Shared {
@@ -33,6 +36,7 @@ pub(super) struct Shared {
     pub(super) durability: Durability,
     pub(super) retain: Duration,
     pub(super) max_bytes: u64,
+    pub(super) condense: Condense,
     pub(super) base: Base,
     pub(super) inner: Mutex<Inner>,
     pub(super) synced: watch::Sender<Synced>,
@@ -79,21 +83,24 @@ impl Shared {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner) // whole between any two frames
     }
 
-    /// Writes operations as one frame, and does them. Gives back the frame's number.
+    /// Writes operations as one frame, and does them. Gives back the number of the frame, 0 where none was needed.
     pub(super) fn change(&self, inner: &mut Inner, ops: Vec<Op>) -> Result<u64, StoreError> {
+        let Inner { table, log, broken, low, .. } = &mut *inner;
+        let told = || ops.iter().filter(|op| table.is_told(op));
         let frees = |op: &Op| matches!(op, Op::Append { end: Some(_), .. } | Op::Drop { .. });
-        match &inner.broken {
-            Some(why) if !inner.low || !ops.iter().all(frees) => return Err(StoreError::Unavailable(why.clone())),
-            _ => {}
-        }
-        let written = inner.log.write(|out| ops.iter().for_each(|op| op.write(out)));
+        let written = match (told().next(), broken) {
+            (None, _) => Ok(0),
+            (_, Some(why)) if !*low || !told().all(frees) => return Err(StoreError::Unavailable(why.clone())),
+            _ => log.write(|out| told().for_each(|op| op.write(out))),
+        };
         let seq = written.map_err(|error| self.broke(inner, &error))?;
+        let known = inner.log.seq();
         for op in ops {
             let id = match &op {
                 Op::Append { id, .. } => Some(*id),
                 _ => None,
             };
-            inner.table.apply(op, seq, &self.base)?;
+            inner.table.apply(op, known, &self.base)?;
             if let Some(entry) = id.and_then(|id| inner.table.entry_mut(id)) {
                 entry.wake();
             }
@@ -110,14 +117,20 @@ impl Shared {
         why
     }
 
-    /// What must be dropped so that there is room for `more`.
-    pub(super) fn room(&self, inner: &mut Inner, more: u64) -> Result<Vec<Op>, StoreError> {
+    /// What must be dropped so that there is room for `more`; `fleeting`, of a stream that is in memory alone.
+    pub(super) fn room(&self, inner: &mut Inner, more: u64, fleeting: bool) -> Result<Vec<Op>, StoreError> {
+        if fleeting {
+            let (max, used) = (self.max_bytes.min(HELD), ByteSize(inner.table.held));
+            let remedy = "those that are not stored live in memory: ask again when some have ended";
+            let gone = inner.table.make_room(more, max).ok_or(StoreError::Full { used, max: ByteSize(max), remedy })?;
+            return Ok(gone.into_iter().map(|id| Op::Drop { id, expired: false }).collect());
+        }
         let used = inner.table.used;
         let over = (used + more).saturating_sub(self.max_bytes);
         if over == 0 {
             return Ok(Vec::new());
         }
-        let full = StoreError::Full { used: ByteSize(used), max: ByteSize(self.max_bytes) };
+        let full = StoreError::Full { used: ByteSize(used), max: ByteSize(self.max_bytes), remedy: RAISE };
         if more > self.max_bytes {
             return Err(full); // nothing that could be dropped would help
         }
