@@ -13,13 +13,13 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime};
 use lastword::{
-    event::{At, Delta, Event, Json, Opaque, PartStart, PartType, Tool},
+    event::{At, Attempt, Delta, Event, Json, Opaque, PartStart, PartType, Tool},
     id::{Cursor, NodeId, StreamId},
     protocol::{
         Decode, Encode,
-        chat::{ChatDecode, ChatEncode, Envelope},
+        chat::{self, ChatDecode, ChatEncode},
         messages::MessagesEncode,
         native::Native,
         responses::{self, ResponsesEncode},
@@ -50,8 +50,11 @@ struct Path {
     events: Vec<Event<'static>>,
     packer: Packer,
     next: Cursor,
-    native: Native,
-    chat: ChatEncode,
+}
+
+/// What a reader does with the records: one protocol's frames.
+struct Framed<E> {
+    encoder: E,
     out: BytesMut,
 }
 
@@ -63,9 +66,6 @@ impl Path {
             events: Vec::new(),
             packer: Packer::default(),
             next: Cursor(1),
-            native: Native::short(),
-            chat: ChatEncode::new(Envelope::new(StreamId::new(), 0, "model"), false),
-            out: BytesMut::new(),
         }
     }
 
@@ -85,37 +85,43 @@ impl Path {
         chunk
     }
 
+    fn all<E: Encode>(&mut self, bytes: &[u8], framed: &mut Framed<E>) -> Bytes {
+        self.parse(bytes);
+        let events = std::mem::take(&mut self.events);
+        let chunk = self.record(&events);
+        self.events = events;
+        self.events.clear();
+        framed.frame(&chunk)
+    }
+}
+
+impl<E: Encode> Framed<E> {
+    /// For a reader to whom the begin of an answer was told.
+    fn new(encoder: E) -> Self {
+        let mut framed = Self { encoder, out: BytesMut::new() };
+        let begun = [Event::Attempt(Attempt::default()), Event::PartStart(At::default(), PartStart::default())];
+        for (_, bytes) in Path::new().record(&begun).records() {
+            framed.encoder.skip(&Record::parse(bytes).expect("a record"));
+        }
+        framed
+    }
+
     fn frame(&mut self, chunk: &Chunk) -> Bytes {
         for (cursor, bytes) in chunk.records() {
-            self.native.encode(cursor, &Record::parse(bytes).expect("a record"), &mut self.out);
+            self.encoder.encode(cursor, &Record::parse(bytes).expect("a record"), &mut self.out);
         }
         self.out.split().freeze()
     }
+}
 
-    fn frame_chat(&mut self, chunk: &Chunk) -> Bytes {
-        for (cursor, bytes) in chunk.records() {
-            self.chat.encode(cursor, &Record::parse(bytes).expect("a record"), &mut self.out);
-        }
-        self.out.split().freeze()
-    }
-
-    fn all(&mut self, bytes: &[u8]) -> Bytes {
-        self.parse(bytes);
-        let events = std::mem::take(&mut self.events);
-        let chunk = self.record(&events);
-        self.events = events;
-        self.events.clear();
-        self.frame(&chunk)
-    }
-
-    fn all_chat(&mut self, bytes: &[u8]) -> Bytes {
-        self.parse(bytes);
-        let events = std::mem::take(&mut self.events);
-        let chunk = self.record(&events);
-        self.events = events;
-        self.events.clear();
-        self.frame_chat(&chunk)
-    }
+/// A token on its way from an upstream's bytes to a reader's, beside a reader's part of it alone.
+fn frames<E: Encode>(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, encoder: E) {
+    let one = format!("data: {}\n\n", chunk::chunk(" river"));
+    let mut framed = Framed::new(encoder);
+    let chunk = Path::new().record(&[delta(" river")]);
+    group.bench_function(format!("frame as {name}"), |b| b.iter(|| framed.frame(black_box(&chunk))));
+    let mut path = Path::new();
+    group.bench_function(format!("all as {name}"), |b| b.iter(|| path.all(black_box(one.as_bytes()), &mut framed)));
 }
 
 fn delta(text: &'static str) -> Event<'static> {
@@ -155,11 +161,11 @@ fn token(c: &mut Criterion) {
     }
     let events = [delta(" river")];
     group.bench_function("record", |b| b.iter(|| path.record(black_box(&events))));
-    let chunk = Path::new().record(&events);
-    group.bench_function("frame", |b| b.iter(|| path.frame(black_box(&chunk))));
-    group.bench_function("frame as chat", |b| b.iter(|| path.frame_chat(black_box(&chunk))));
-    group.bench_function("all", |b| b.iter(|| path.all(black_box(one.as_bytes()))));
-    group.bench_function("all as chat", |b| b.iter(|| path.all_chat(black_box(one.as_bytes()))));
+    let id = StreamId::new();
+    frames(&mut group, "native", Native::short());
+    frames(&mut group, "chat", ChatEncode::new(chat::Envelope::new(id, 0, "model"), false));
+    frames(&mut group, "responses", ResponsesEncode::new(responses::Envelope::new(id, 0, "model", None)));
+    frames(&mut group, "messages", MessagesEncode::new(id, "model"));
     group.throughput(Throughput::Elements(32));
     group.bench_function("copy 32 together", |b| {
         b.iter(|| {
@@ -167,7 +173,8 @@ fn token(c: &mut Criterion) {
             copy.split().freeze()
         });
     });
-    group.bench_function("all 32 together", |b| b.iter(|| path.all(black_box(many.as_bytes()))));
+    let mut native = Framed::new(Native::short());
+    group.bench_function("all 32 together", |b| b.iter(|| path.all(black_box(many.as_bytes()), &mut native)));
 }
 
 /// One record is published and every reader takes it, each a task of its own; beside the same with a broadcast of the payload,
@@ -305,7 +312,7 @@ fn resume(c: &mut Criterion) {
         (name, store, plain, beside)
     });
     disk.checkpoint().expect("checkpointed");
-    let envelope = |id| Envelope::new(id, 0, "model");
+    let envelope = |id| chat::Envelope::new(id, 0, "model");
     let mut group = c.benchmark_group("resume in 100,000 records");
     for (name, store, plain, _) in &logs {
         let native = |after| runtime.block_on(first_frames(store, *plain, after, Native::short()));

@@ -162,7 +162,7 @@ struct Row {
 
 /// What so many streams at once cost a server, with tokens of so many each.
 fn cost(server: &Process, runtime: &Runtime, streams: usize, tokens: usize) -> Row {
-    let body = ask_native(tokens, 1, EVERY);
+    let body = ask_native("up/", tokens, 1, EVERY);
     let before = server.used();
     let mut waits = runtime.block_on(run(server.address(), &body, streams));
     let cpu = (server.used() - before) as f64 / waits.len() as f64 / 1e3;

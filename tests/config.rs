@@ -106,6 +106,11 @@ fn a_wrong_value_has_a_line_a_key_and_a_way_to_write_it() {
             "[server]\ncors = [\"https://a\",\n\"https://b/\"]",
             ":2: server.cors: `https://b/` is not an origin; write \"https://app.example.com\", without a path",
         ),
+        ("[server]\nhosts = [\"a\", \"*\"]", ":2: server.hosts: `*` stands for every name, so it stands alone"),
+        (
+            "[server]\nhosts = [\"a:80\"]",
+            ":2: server.hosts: `a:80` is not a host's name; write \"app.example.com\", without a scheme and without a port",
+        ),
         (
             "[log]\nfilter = \"lastword=loud\"",
             ":2: log.filter: `lastword=loud` is not a filter; write \"info\", \"debug\" or \"warn,lastword=debug\"",

@@ -71,6 +71,8 @@ pub struct Settings {
     pub body_timeout: Duration,
     /// The origins whose pages may ask.
     pub cors: Vec<String>,
+    /// The names that are answered to, beside addresses and `localhost`; all, where nothing is said.
+    pub hosts: Option<Vec<String>>,
 }
 
 impl Api {

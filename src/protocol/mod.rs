@@ -57,6 +57,12 @@ pub trait Decode: Send {
 
     /// Whether the terminal mark was seen: nothing that follows matters, and the connection may be let go.
     fn done(&self) -> bool;
+
+    /// Whether the answer is whole, though its terminal mark has not come: [`finish`](Decode::finish) would take the body's end for
+    /// one. More may follow, such as the count of tokens.
+    fn whole(&self) -> bool {
+        false
+    }
 }
 
 /// Why an upstream's answer could not be decoded to its end.

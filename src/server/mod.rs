@@ -103,6 +103,7 @@ impl Server {
             max_upload: server.max_upload,
             body_timeout: server.body_timeout,
             cors: server.cors.clone(),
+            hosts: (address.ip().is_loopback() && server.hosts != ["*"]).then_some(server.hosts),
         };
         let routes = layers::around(
             api::router(Arc::new(Api::new(gateway.clone(), Templates::new(prompts.path), settings))),

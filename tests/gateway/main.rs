@@ -13,6 +13,7 @@ mod messages;
 mod models;
 mod pass;
 mod proxy;
+mod relay;
 mod responses;
 mod resume;
 mod slow;
