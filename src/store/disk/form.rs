@@ -120,7 +120,14 @@ fn number(table: &impl ReadableTable<&'static str, u64>, name: &str) -> Broken<u
 /// Makes the tables, so that a read finds them, in this form. Gives back the form of what is there.
 pub(super) fn prepare(database: &Database) -> Broken<u64> {
     let there = match database.begin_read()?.open_table(STATE) {
-        Ok(state) => Some(number(&state, "version")?),
+        Ok(state) => {
+            let version = number(&state, "version")?;
+            // It would be brought into this form twice.
+            if version < VERSION && state.get("sum")?.is_some() {
+                return Err(redb::Error::Corrupted("what it says of its form has changed".to_owned()));
+            }
+            Some(version)
+        }
         Err(redb::TableError::TableDoesNotExist(_)) => None,
         Err(error) => return Err(error.into()),
     };
