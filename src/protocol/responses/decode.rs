@@ -1,8 +1,8 @@
 //! Events of a Responses answer to events of ours.
 //!
-//! An item is a part here, or several: each part of a message's content, each summary of a piece of reasoning. A part stops when the
-//! next one of its item begins; with the item stops its last one, and that stop alone has a status, so that an encoder of this protocol
-//! knows where an item ends. What is told again at the end of a part or an item is taken where it was not told before.
+//! An item is a part here, or several: each part of a message's content, each summary of a piece of reasoning. They may be told in
+//! turn. A part that is whole stops when another one of its item begins; with the item stop all others, and the stop of the last one
+//! alone has a status, so that an encoder of this protocol knows where an item ends. What is told again at the end of a part or an item is taken where it was not told before.
 //!
 //! Servers leave out events, indices and ids. An item is found by its id, else by its index, else it is the last open one of its kind;
 //! where none is open, it begins. Items that are not known here, and all that is said of them, are kept as they came.
@@ -153,6 +153,7 @@ impl ResponsesDecode {
     fn part_done(&mut self, place: Place<'_>, whole: ContentPart<'_>, events: &mut Events) -> Result<(), DecodeError> {
         let text: String = read(whole.text.or(whole.refusal))?.unwrap_or_default();
         if let Some(part) = self.part(place, events) {
+            part.whole = true;
             part.complete(text, some(whole.logprobs), events);
             let known = part.annotations;
             whole.annotations.into_iter().flatten().skip(known).for_each(|raw| annotate(part, raw, events));
@@ -163,7 +164,7 @@ impl ResponsesDecode {
     /// The part that an event is about, begun if it has to be. Nothing if it is over.
     fn part(&mut self, place: Place<'_>, events: &mut Events) -> Option<&mut OpenPart> {
         let n = self.item(place)?;
-        self.items[n].part(place.of, place.index, &mut self.parts, events)
+        self.items[n].part(place.of, place.index, place.repeats, &mut self.parts, events)
     }
 
     /// The open item that an event is about, or a new one. Nothing if it is whole, and nothing new is told of it.
@@ -210,7 +211,7 @@ impl ResponsesDecode {
         let item = &mut self.items[n];
         item.learn(None, call_id, name, raw);
         if kind.is_call() && item.is_named() {
-            item.part(PartType::ToolCall, None, &mut self.parts, events);
+            item.part(PartType::ToolCall, None, false, &mut self.parts, events);
         }
         Ok(())
     }

@@ -152,19 +152,20 @@ impl Outline {
         let kept = self.kept.is_some().then(Box::default);
         let item = &mut self.items[n];
         let mut place = format!(r#","item_id":{},"output_index":{}"#, Value::from(&*item.id), item.index);
-        let added = match at.of {
+        let (name, list, added) = match at.of {
             PartType::Text | PartType::Refusal | PartType::Reasoning => {
-                place += &format!(r#","content_index":{}"#, item.contents);
-                item.contents += 1;
-                Some("response.content_part.added")
+                ("content_index", &mut item.contents, Some("response.content_part.added"))
             }
             PartType::ReasoningSummary => {
-                place += &format!(r#","summary_index":{}"#, item.summaries);
-                item.summaries += 1;
-                Some("response.reasoning_summary_part.added")
+                ("summary_index", &mut item.summaries, Some("response.reasoning_summary_part.added"))
             }
-            _ => None,
+            _ => ("", &mut 0, None),
         };
+        let index = *list;
+        if added.is_some() {
+            *list += 1;
+            place += &format!(r#","{name}":{index}"#);
+        }
         if let Some(name) = added {
             self.frame(name, sink, |_, rope| {
                 rope.put(&place);
@@ -172,7 +173,7 @@ impl Outline {
                 Part::write(at.of, &mut KeptPart::default(), rope);
             });
         }
-        self.items[n].parts.push(Part { number: at.part, of: at.of, place, annotations: 0, kept });
+        self.items[n].parts.push(Part { number: at.part, of: at.of, index, place, annotations: 0, kept });
     }
 
     /// Whether this part is open.

@@ -42,7 +42,8 @@ pub(super) struct OpenItem {
     tool: Tool,
     /// Its members that have no place in an event; told with its first part.
     raw: Option<Json>,
-    part: Option<OpenPart>,
+    /// The newest one last.
+    parts: Vec<OpenPart>,
     /// How many parts of its content, and how many summaries, have begun.
     begun: [u64; 2],
 }
@@ -52,6 +53,8 @@ pub(super) struct OpenPart {
     pub(super) at: At,
     /// How many citations were told.
     pub(super) annotations: usize,
+    /// Its upstream has said that it is whole. It stops when it is known whether it is its item's last.
+    pub(super) whole: bool,
     index: Option<u64>,
     /// How many bytes of its text were told.
     said: usize,
@@ -93,7 +96,7 @@ impl Kind {
 impl OpenItem {
     pub(super) fn new(kind: Kind, id: Option<String>, index: Option<u64>) -> Self {
         let tool = Tool::default();
-        Self { kind, id, index, closed: false, tool, raw: None, part: None, begun: [0; 2] }
+        Self { kind, id, index, closed: false, tool, raw: None, parts: Vec::new(), begun: [0; 2] }
     }
 
     /// Takes in what an event tells of the item itself, as far as it was not told before.
@@ -109,32 +112,39 @@ impl OpenItem {
         self.tool.call_id.is_some() && self.tool.name.is_some()
     }
 
-    /// The open part if it is this one, else a new one in its place. Nothing if it was told before the open one.
+    /// The open part of this index, else a new one in its place; without an index the newest one, if it is such a part. Nothing if it
+    /// is over, and no more is told than once more what was told. Several are open where an upstream tells them in turn.
     pub(super) fn part(
         &mut self,
         of: PartType,
         index: Option<u64>,
+        repeats: bool,
         parts: &mut u16,
         events: &mut Events,
     ) -> Option<&mut OpenPart> {
-        let summary = of == PartType::ReasoningSummary;
-        let begun = self.begun[usize::from(summary)];
-        let open = self.part.as_ref().filter(|part| {
-            let same_list = (part.at.of == PartType::ReasoningSummary) == summary;
-            same_list && (part.index.is_none() || index.is_none() || part.index == index)
-        });
-        if !open.is_some_and(|part| part.at.of == of) {
-            if open.is_none() && index.is_some_and(|index| index < begun) {
-                return None;
-            }
-            self.begun[usize::from(summary)] = begun.max(index.unwrap_or(begun).saturating_add(1));
-            self.stop(None, events);
-            let at = At { choice: 0, part: *parts, of };
-            *parts = parts.saturating_add(1);
-            events.push(Event::PartStart(at, self.start(of)));
-            self.part = Some(OpenPart { at, annotations: 0, index, said: 0 });
+        let list = |of| usize::from(of == PartType::ReasoningSummary);
+        let same_list = |part: &OpenPart| list(part.at.of) == list(of);
+        let newest = self.parts.iter().rposition(same_list);
+        let known = match index {
+            Some(index) => self.parts.iter().rposition(|part| same_list(part) && part.index.is_none_or(|n| n == index)),
+            None => newest,
+        };
+        if let Some(known) = known.filter(|n| self.parts[*n].at.of == of) {
+            return self.parts.get_mut(known);
         }
-        self.part.as_mut()
+        let begun = &mut self.begun[list(of)];
+        if known.is_none() && repeats && index.is_some_and(|index| index < *begun) {
+            return None;
+        }
+        *begun = (*begun).max(index.unwrap_or(*begun).saturating_add(1));
+        for part in self.parts.extract_if(.., |part| part.whole) {
+            events.push(part.stop(None));
+        }
+        let at = At { choice: 0, part: *parts, of };
+        *parts = parts.saturating_add(1);
+        events.push(Event::PartStart(at, self.start(of)));
+        self.parts.push(OpenPart { at, annotations: 0, whole: false, index, said: 0 });
+        self.parts.last_mut()
     }
 
     fn start(&mut self, of: PartType) -> PartStart {
@@ -147,31 +157,33 @@ impl OpenItem {
         PartStart { r#type: of, id: self.id.clone(), tool, raw: self.raw.take(), ..PartStart::default() }
     }
 
-    fn stop(&mut self, status: Option<&str>, events: &mut Events) {
-        let status = status.map(str::to_owned);
-        events.extend(self.part.take().map(|part| Event::PartStop(part.at, PartStop { status })));
-    }
-
     /// The item is whole; one of which no part was told is told now.
     pub(super) fn close(&mut self, status: &str, state: Option<Json>, parts: &mut u16, events: &mut Events) {
         self.closed = true;
-        if self.part.is_none() {
+        if self.parts.is_empty() {
             let of = match self.kind {
                 Kind::Reasoning => PartType::Redacted,
                 Kind::Function | Kind::Custom => PartType::ToolCall,
                 Kind::Message | Kind::Unknown => PartType::Text,
             };
-            self.part(of, None, parts, events);
+            self.part(of, None, false, parts, events);
         }
-        if let (Some(part), Some(value)) = (&self.part, state) {
+        let last = self.parts.pop();
+        events.extend(self.parts.drain(..).map(|part| part.stop(None)));
+        let Some(last) = last else { return };
+        if let Some(value) = state {
             let state = PartState { origin: Cow::Borrowed(NAME), kind: "encrypted_content".to_owned(), value };
-            events.push(Event::State(part.at, state));
+            events.push(Event::State(last.at, state));
         }
-        self.stop(Some(status), events);
+        events.push(last.stop(Some(status)));
     }
 }
 
 impl OpenPart {
+    fn stop(self, status: Option<&str>) -> Event<'static> {
+        Event::PartStop(self.at, PartStop { status: status.map(str::to_owned) })
+    }
+
     pub(super) fn say(&mut self, text: String, logprobs: Option<Json>, events: &mut Events) {
         if !text.is_empty() {
             self.said += text.len();

@@ -134,9 +134,9 @@ fn reasoning_is_summaries_and_words_and_a_state_before_its_last_stop() {
             "0 +a",
             "0 stop -",
             "1 r ReasoningSummary",
-            "1 stop -",
             "2 r Reasoning",
             "2 +b",
+            "1 stop -",
             "2 responses encrypted_content\"all\"",
             "2 stop completed",
             STOP,
@@ -379,7 +379,7 @@ fn an_index_counts_only_where_both_sides_tell_it() {
         ("response.output_text.delta", json!({"content_index":1,"delta":"b"})),
         completed(),
     ]);
-    assert_eq!(events, ["0 - Text", "0 +a", "0 stop -", "1 - Text", "1 +b", "1 stop completed", STOP]);
+    assert_eq!(events, ["0 - Text", "0 +a", "1 - Text", "1 +b", "0 stop -", "1 stop completed", STOP]);
 }
 
 #[test]
@@ -600,4 +600,55 @@ fn an_end_is_what_its_event_says_or_worse() {
     ] {
         assert_eq!(ended(kind, status, error), how, "{kind}, {status:?}");
     }
+}
+
+/// Two lists, and the parts of one list, may be told in turn: each word lands in its own part.
+#[test]
+fn parts_that_are_told_in_turn_are_each_told_in_full() {
+    let summary = |n: u64, delta: &str| {
+        ("response.reasoning_summary_text.delta", json!({ "item_id": "r", "summary_index": n, "delta": delta }))
+    };
+    let words =
+        |delta: &str| ("response.reasoning_text.delta", json!({ "item_id": "r", "content_index": 0, "delta": delta }));
+    let whole = json!({ "item_id": "r", "summary_index": 1, "part": { "type": "summary_text", "text": "xyz" } });
+    let item = json!({ "id": "r", "type": "reasoning", "encrypted_content": "e", "content": [{ "type": "reasoning_text", "text": "123" }],
+        "summary": [{ "type": "summary_text", "text": "ab" }, { "type": "summary_text", "text": "xyz" }, { "type": "summary_text", "text": "new" }] });
+    let (events, end) = decode(&[
+        ("response.output_item.added", json!({ "item": { "id": "r", "type": "reasoning" } })),
+        words("1"),
+        summary(0, "a"),
+        summary(1, "x"),
+        words("2"),
+        summary(1, "y"),
+        ("response.reasoning_summary_part.done", whole),
+        summary(0, "b"),
+        words("3"),
+        ("response.output_item.done", json!({ "item": item })),
+        completed(),
+    ]);
+    assert_eq!(
+        events,
+        [
+            "0 r Reasoning",
+            "0 +1",
+            "1 r ReasoningSummary",
+            "1 +a",
+            "2 r ReasoningSummary",
+            "2 +x",
+            "0 +2",
+            "2 +y",
+            "2 +z",
+            "1 +b",
+            "0 +3",
+            "1 stop -",
+            "2 stop -",
+            "3 r ReasoningSummary",
+            "3 +new",
+            "0 stop -",
+            "3 responses encrypted_content\"e\"",
+            "3 stop completed",
+            STOP,
+        ]
+    );
+    assert_eq!(end, Ok(()));
 }
