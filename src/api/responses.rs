@@ -167,8 +167,8 @@ async fn continues(api: &Arc<Api>, previous: &str, asked: &mut Asked) -> Result<
         return Err(bad("previous_response_id", detail, "wait until it has, or cancel it"));
     }
     let prompt = api.gateway.prompt(NOBODY, id).await.map_err(gone)?.ok_or_else(unknown)?;
-    let output = read(api, &stream).await.map_err(gone)?.output();
-    Ok(responses::expand(&prompt, output, asked)?)
+    let answer = read(api, &stream).await.map_err(gone)?;
+    Ok(responses::expand(&prompt, answer.output(), answer.stored(), asked)?)
 }
 
 async fn told(api: &Arc<Api>, begun: &Begun, background: bool, connection: Connection) -> Result<Response, Problem> {

@@ -24,7 +24,7 @@ use crate::{
 type Events = Vec<Event<'static>>;
 
 /// Members of the response object that are this answer's own, or told by events of ours.
-const OWN: [&str; 14] = [
+const OWN: [&str; 13] = [
     "id",
     "object",
     "created_at",
@@ -38,7 +38,6 @@ const OWN: [&str; 14] = [
     "incomplete_details",
     "background",
     "previous_response_id",
-    "store",
 ];
 
 /// Decodes one answer; see the module.

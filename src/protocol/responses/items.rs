@@ -311,11 +311,24 @@ fn items_of(prompt: &Prompt) -> Vec<Json> {
 
 /// Puts a conversation before what is asked: what the previous prompt asked, and what was answered. Its instructions stay behind.
 ///
+/// OpenAI's server looks up reasoning that has no `encrypted_content` by its id, and refuses the whole request (`Item with id 'rs_…' not
+/// found`) where it did not keep the response. So of such a response that reasoning is left out, and named. `stored` is whether the
+/// upstream has kept it, in its own word; one that said nothing was asked to unless the prompt was another protocol's.
+///
 /// # Errors
 /// When what was asked or answered before cannot be read.
-pub fn expand(previous: &Prompt, output: Vec<Json>, asked: &mut Asked) -> Result<(), BadRequest> {
+pub fn expand(previous: &Prompt, output: Vec<Json>, stored: Option<bool>, asked: &mut Asked) -> Result<(), BadRequest> {
+    let nowhere = !stored.unwrap_or(previous.protocol == NAME);
     let mut items = items_of(previous);
-    items.extend(output.into_iter().filter(|item| !is_bare_reasoning(item, previous.forget)));
+    for (n, item) in output.into_iter().enumerate() {
+        match bare_reasoning(&item) {
+            Some(Bare::MadeHere) => {}
+            Some(Bare::Upstream) if nowhere => {
+                asked.prompt.left_out.push(format!("previous_response_id.output[{n}]"));
+            }
+            _ => items.push(item),
+        }
+    }
     items.extend(items_of(&asked.prompt));
     asked.prompt.messages = messages(&items)?;
     if let Some(body) = &asked.prompt.body {
@@ -326,18 +339,28 @@ pub fn expand(previous: &Prompt, output: Vec<Json>, asked: &mut Asked) -> Result
     Ok(())
 }
 
-/// Reasoning that no upstream can go on with: it holds nothing of it but a summary, and its id is not one under which the upstream
-/// has kept the rest.
-pub(super) fn is_bare_reasoning(item: &Json, kept_nowhere: bool) -> bool {
+/// Reasoning that holds nothing of itself but a summary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bare {
+    /// Its id is lastword's: no upstream can go on with it.
+    MadeHere,
+    /// An upstream may have kept the rest under its id.
+    Upstream,
+}
+
+pub(super) fn bare_reasoning(item: &Json) -> Option<Bare> {
     #[derive(Deserialize)]
     struct Reasoning {
         r#type: Option<String>,
         id: Option<String>,
         encrypted_content: Option<String>,
     }
-    let Ok(Reasoning { r#type, id, encrypted_content }) = serde_json::from_str(item.get()) else { return false };
-    let made_here = |id: String| id.split('_').any(|piece| piece.parse::<StreamId>().is_ok());
-    r#type.as_deref() == Some("reasoning") && encrypted_content.is_none() && (kept_nowhere || id.is_none_or(made_here))
+    let Reasoning { r#type, id, encrypted_content } = serde_json::from_str(item.get()).ok()?;
+    if r#type.as_deref() != Some("reasoning") || encrypted_content.is_some() {
+        return None;
+    }
+    let made_here = id.is_none_or(|id| id.split('_').any(|piece| piece.parse::<StreamId>().is_ok()));
+    Some(if made_here { Bare::MadeHere } else { Bare::Upstream })
 }
 
 /// What a response was asked, as the list of its input shows it: each item in its long form, and with an id. `stream` is the

@@ -89,7 +89,7 @@ impl Outline {
                     self.background = is_background(json.get());
                     self.kept.iter_mut().for_each(|kept| kept.echo.asked(json));
                 }
-                "response" => self.kept.iter_mut().for_each(|kept| kept.echo.told(json)),
+                "response" => self.kept.iter_mut().for_each(|kept| kept.told(json)),
                 _ => {}
             }
         }

@@ -145,6 +145,37 @@ async fn an_upstreams_thoughts_go_back_to_it() {
     assert_eq!((asked[1].get("previous_response_id"), &asked[1]["model"]), (None, &json!("m")));
 }
 
+/// OpenAI refuses an id of reasoning that it has not kept, and with it the whole request.
+#[tokio::test(flavor = "multi_thread")]
+async fn thoughts_that_their_upstream_has_not_kept_and_not_sealed_stay_behind_and_are_named() {
+    let thought = |id: &str| json!({ "id": id, "type": "reasoning", "summary": [] });
+    let sealed = json!({ "id": "rs_2", "type": "reasoning", "summary": [], "encrypted_content": "gAAA" });
+    let output = json!([thought("rs_1"), sealed]);
+    let done = |n: usize| json!({ "type": "response.output_item.done", "output_index": n, "item": output[n] });
+    let response_of = |status: &str| json!({ "status": status, "store": false, "output": output });
+    let frames = [
+        json!({ "type": "response.created", "response": response_of("in_progress") }),
+        done(0),
+        done(1),
+        json!({ "type": "response.completed", "response": response_of("completed") }),
+    ];
+    let frames: String = frames.iter().map(|frame| format!("data: {frame}\n\n")).collect();
+    let (gateway, upstream) = upstream("responses", frames, 2).await;
+    let at = gateway.at();
+    let first = json!({ "model": "up/m", "input": "One?", "backend_options": { "store": false } });
+    let first = response(post(at, &first).await).await;
+    assert_eq!((&first["output"], &first["store"]), (&output, &json!(true)), "here it is kept");
+    let mut more = json!({ "model": "up/m", "input": "Two?", "previous_response_id": first["id"] });
+    let second = post(at, &more).await;
+    assert_eq!(second.header("x-lastword-dropped"), Some("previous_response_id.output[0]"));
+    response(second).await;
+    more["strict"] = json!(true);
+    refused(post(at, &more).await, 400, "unfit_prompt").await;
+    let asked = upstream.await.expect("ran");
+    let words = |words: &str| json!({ "type": "message", "role": "user", "content": words });
+    assert_eq!(asked[1]["input"], json!([words("One?"), sealed, words("Two?")]));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn only_what_has_ended_and_was_kept_can_be_continued() {
     let gateway = TestGateway::start().await;

@@ -454,7 +454,7 @@ fn the_response_is_told_once_and_then_what_changed_of_it() {
     assert_eq!(
         events,
         [
-            r#"response={"temperature":1.1,"tools":[]}"#,
+            r#"response={"store":true,"temperature":1.1,"tools":[]}"#,
             r#"response={"service_tier":"default"}"#,
             "usage Some(9) Some(2)",
             STOP
