@@ -168,7 +168,7 @@ async fn continues(api: &Arc<Api>, previous: &str, asked: &mut Asked) -> Result<
     }
     let prompt = api.gateway.prompt(NOBODY, id).await.map_err(gone)?.ok_or_else(unknown)?;
     let answer = read(api, &stream).await.map_err(gone)?;
-    Ok(responses::expand(&prompt, answer.output(), answer.stored(), asked)?)
+    Ok(responses::expand(&prompt, answer.output(), answer.stored(), api.settings.max_body, asked)?)
 }
 
 async fn told(api: &Arc<Api>, begun: &Begun, background: bool, connection: Connection) -> Result<Response, Problem> {

@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 
+use bytesize::ByteSize;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -315,9 +316,18 @@ fn items_of(prompt: &Prompt) -> Vec<Json> {
 /// found`) where it did not keep the response. So of such a response that reasoning is left out, and named. `stored` is whether the
 /// upstream has kept it, in its own word; one that said nothing was asked to unless the prompt was another protocol's.
 ///
+/// The whole may have `at_most` so many bytes, as if the client had sent it. No chain is followed: a prompt that continues another is
+/// stored with all that went before.
+///
 /// # Errors
-/// When what was asked or answered before cannot be read.
-pub fn expand(previous: &Prompt, output: Vec<Json>, stored: Option<bool>, asked: &mut Asked) -> Result<(), BadRequest> {
+/// When what was asked or answered before cannot be read, or is too much.
+pub fn expand(
+    previous: &Prompt,
+    output: Vec<Json>,
+    stored: Option<bool>,
+    at_most: ByteSize,
+    asked: &mut Asked,
+) -> Result<(), BadRequest> {
     let nowhere = !stored.unwrap_or(previous.protocol == NAME);
     let mut items = items_of(previous);
     for (n, item) in output.into_iter().enumerate() {
@@ -330,6 +340,11 @@ pub fn expand(previous: &Prompt, output: Vec<Json>, stored: Option<bool>, asked:
         }
     }
     items.extend(items_of(&asked.prompt));
+    if items.iter().map(|item| item.get().len() as u64).sum::<u64>() > at_most.as_u64() {
+        let detail = format!("the conversation that this continues is larger than {at_most} with what is asked now");
+        let remedy = "give the part of it that matters as `input`, or raise [server] max_body";
+        return Err(BadRequest::of("previous_response_id", detail, remedy));
+    }
     asked.prompt.messages = messages(&items)?;
     if let Some(body) = &asked.prompt.body {
         let mut body: Members = body::read(body, DESCRIBED)?;

@@ -118,6 +118,32 @@ async fn a_continued_conversation_is_put_to_the_upstream_whole() {
     assert_eq!(items["data"].as_array().map(Vec::len), Some(5));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conversation_may_become_as_large_as_a_body() {
+    let gateway = TestGateway::with("[server]\nmax_body = \"2KiB\"").await;
+    let at = gateway.at();
+    let next = async |previous: &Value| {
+        post(at, &asked(json!({ "text": "x".repeat(300) }), json!({ "previous_response_id": previous }))).await
+    };
+    let mut previous = Value::Null;
+    let mut turns = 0;
+    let refusal = loop {
+        let answer = next(&previous).await;
+        if answer.status != 200 {
+            break refused(answer, 400, "bad_request").await;
+        }
+        previous = response(answer).await["id"].clone();
+        turns += 1;
+    };
+    assert!((3..6).contains(&turns), "{turns}");
+    assert_eq!(refusal["param"], "previous_response_id");
+    let message = refusal["message"].as_str().expect("a message");
+    assert!(message.contains("2.0 KiB") && message.contains("`input`"), "{message}");
+    let streams = gateway.get("/v1/streams", &[]).await.json().await;
+    assert_eq!(streams["streams"].as_array().map(Vec::len), Some(turns), "nothing was begun");
+    refused(next(&previous).await, 400, "bad_request").await;
+}
+
 /// What an upstream must have back to go on thinking, it gets, as it gave it.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upstreams_thoughts_go_back_to_it() {
