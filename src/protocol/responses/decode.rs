@@ -14,7 +14,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
-use self::open::{Kind, OpenItem, OpenPart, Place};
+use self::open::{Begun, Kind, OpenItem, OpenPart, Place};
 use super::{ContentPart, Counts, Frame, Head, Incomplete, Item, KNOWN, NAME, UrlCitation, Whole};
 use crate::{
     event::{Annotation, Event, Finish, Json, Opaque, PartType, Reason, Usage},
@@ -44,8 +44,7 @@ const OWN: [&str; 13] = [
 #[derive(Debug, Default)]
 pub struct ResponsesDecode {
     items: Vec<OpenItem>,
-    /// How many parts have begun.
-    parts: u16,
+    begun: Begun,
     /// The members of the response object, as they were last told.
     response: Members,
     done: bool,
@@ -80,7 +79,7 @@ impl Decode for ResponsesDecode {
             _ if self.is_of_unknown_item(&frame) => opaque(kind, data, events),
             _ => self.of_part(kind, &frame, data, events)?,
         }
-        Ok(())
+        self.begun.excess().map_or(Ok(()), |excess| Err(DecodeError::Malformed(excess.to_owned())))
     }
 
     fn finish(&mut self, _: &mut Events) -> Result<(), DecodeError> {
@@ -163,7 +162,7 @@ impl ResponsesDecode {
     /// The part that an event is about, begun if it has to be. Nothing if it is over.
     fn part(&mut self, place: Place<'_>, events: &mut Events) -> Option<&mut OpenPart> {
         let n = self.item(place)?;
-        self.items[n].part(place.of, place.index, place.repeats, &mut self.parts, events)
+        self.items[n].part(place.of, place.index, place.repeats, &mut self.begun, events)
     }
 
     /// The open item that an event is about, or a new one. Nothing if it is whole, and nothing new is told of it.
@@ -210,7 +209,9 @@ impl ResponsesDecode {
         let item = &mut self.items[n];
         item.learn(None, call_id, name, raw);
         if kind.is_call() && item.is_named() {
-            item.part(PartType::ToolCall, None, false, &mut self.parts, events);
+            item.part(PartType::ToolCall, None, false, &mut self.begun, events);
+        } else {
+            item.is_silent(&mut self.begun);
         }
         Ok(())
     }
@@ -253,7 +254,7 @@ impl ResponsesDecode {
                 self.part_done(Place { index: Some(index), of, ..place }, part, events)?;
             }
         }
-        self.items[n].close(item.status.unwrap_or("completed"), item.encrypted_content, &mut self.parts, events);
+        self.items[n].close(item.status.unwrap_or("completed"), item.encrypted_content, &mut self.begun, events);
         Ok(())
     }
 
@@ -307,7 +308,7 @@ impl ResponsesDecode {
         }
         let status = if status == "incomplete" { status } else { "completed" };
         for item in self.items.iter_mut().filter(|item| !item.closed && item.kind != Kind::Unknown) {
-            item.close(status, None, &mut self.parts, events);
+            item.close(status, None, &mut self.begun, events);
         }
         Ok(())
     }

@@ -33,6 +33,32 @@ pub(super) enum Kind {
     Unknown,
 }
 
+/// How many bytes the items may take together of which no part has begun: of these there is no record, and so no limit of a stream
+/// knows of them. Real ones are a few hundred bytes, and few at once.
+const MAX_SILENT: usize = 1 << 20;
+
+/// How many parts an answer may have: far more than any has, and few enough to look for one among all.
+const MAX_PARTS: u16 = 16_384;
+
+/// What has begun so far.
+#[derive(Debug, Default)]
+pub(super) struct Begun {
+    /// Parts in all.
+    parts: u16,
+    /// What the items take of which no part has begun.
+    silent: usize,
+}
+
+impl Begun {
+    /// Why it is more than any answer has, if it is.
+    pub(super) fn excess(&self) -> Option<&'static str> {
+        if self.parts > MAX_PARTS {
+            return Some("the upstream's answer has more than 16,384 parts");
+        }
+        (self.silent > MAX_SILENT).then_some("the upstream's answer begins item after item, and tells nothing of them")
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct OpenItem {
     pub(super) kind: Kind,
@@ -46,6 +72,8 @@ pub(super) struct OpenItem {
     parts: Vec<OpenPart>,
     /// How many parts of its content, and how many summaries, have begun.
     begun: [u64; 2],
+    /// What was counted as silent of it.
+    silent: usize,
 }
 
 #[derive(Debug)]
@@ -96,7 +124,7 @@ impl Kind {
 impl OpenItem {
     pub(super) fn new(kind: Kind, id: Option<String>, index: Option<u64>) -> Self {
         let tool = Tool::default();
-        Self { kind, id, index, closed: false, tool, raw: None, parts: Vec::new(), begun: [0; 2] }
+        Self { kind, id, index, closed: false, tool, raw: None, parts: Vec::new(), begun: [0; 2], silent: 0 }
     }
 
     /// Takes in what an event tells of the item itself, as far as it was not told before.
@@ -105,6 +133,13 @@ impl OpenItem {
         self.tool.call_id = self.tool.call_id.take().or(call_id);
         self.tool.name = self.tool.name.take().or(name);
         self.raw = self.raw.take().or_else(|| self.kind.beyond(item));
+    }
+
+    /// Counts it, until a part of it begins.
+    pub(super) fn is_silent(&mut self, begun: &mut Begun) {
+        let texts = [&self.id, &self.tool.call_id, &self.tool.name].into_iter().flatten().map(String::len);
+        self.silent = size_of::<Self>() + texts.sum::<usize>() + self.raw.as_ref().map_or(0, |raw| raw.get().len());
+        begun.silent += self.silent;
     }
 
     /// Of a call: whether it is known what is called.
@@ -119,7 +154,7 @@ impl OpenItem {
         of: PartType,
         index: Option<u64>,
         repeats: bool,
-        parts: &mut u16,
+        all: &mut Begun,
         events: &mut Events,
     ) -> Option<&mut OpenPart> {
         let list = |of| usize::from(of == PartType::ReasoningSummary);
@@ -140,8 +175,9 @@ impl OpenItem {
         for part in self.parts.extract_if(.., |part| part.whole) {
             events.push(part.stop(None));
         }
-        let at = At { choice: 0, part: *parts, of };
-        *parts = parts.saturating_add(1);
+        let at = At { choice: 0, part: all.parts, of };
+        all.parts = all.parts.saturating_add(1);
+        all.silent -= mem::take(&mut self.silent);
         events.push(Event::PartStart(at, self.start(of)));
         self.parts.push(OpenPart { at, annotations: 0, whole: false, index, said: 0 });
         self.parts.last_mut()
@@ -158,7 +194,7 @@ impl OpenItem {
     }
 
     /// The item is whole; one of which no part was told is told now.
-    pub(super) fn close(&mut self, status: &str, state: Option<Json>, parts: &mut u16, events: &mut Events) {
+    pub(super) fn close(&mut self, status: &str, state: Option<Json>, all: &mut Begun, events: &mut Events) {
         self.closed = true;
         if self.parts.is_empty() {
             let of = match self.kind {
@@ -166,7 +202,7 @@ impl OpenItem {
                 Kind::Function | Kind::Custom => PartType::ToolCall,
                 Kind::Message | Kind::Unknown => PartType::Text,
             };
-            self.part(of, None, false, parts, events);
+            self.part(of, None, false, all, events);
         }
         let last = self.parts.pop();
         events.extend(self.parts.drain(..).map(|part| part.stop(None)));

@@ -652,3 +652,45 @@ fn parts_that_are_told_in_turn_are_each_told_in_full() {
     );
     assert_eq!(end, Ok(()));
 }
+
+/// There is no record of an item before its first part, so no limit of a stream would see them.
+#[test]
+fn items_of_which_nothing_is_told_are_not_collected_without_end() {
+    let fails = |item: &dyn Fn(usize) -> Value, most: usize| {
+        let frames = |n| [("response.output_item.added", json!({ "item": item(n) }))];
+        let (mut decode, mut events) = (ResponsesDecode::default(), Vec::new());
+        let failed = (0..=most).find_map(|n| {
+            frames(n).iter().find_map(|(kind, data)| decode.frame(kind, &data.to_string(), &mut events).err())
+        });
+        assert_eq!(events, []);
+        match failed {
+            Some(DecodeError::Malformed(message)) => assert!(message.contains("item after item"), "{message}"),
+            other => panic!("{other:?}"),
+        }
+    };
+    fails(&|n| json!({ "id": n.to_string(), "type": "message" }), 1 << 13);
+    fails(&|n| json!({ "id": n.to_string(), "type": "function_call", "name": "x".repeat(1 << 16) }), 16);
+    fails(&|n| json!({ "id": n.to_string(), "type": "reasoning", "new": "x".repeat(1 << 16) }), 16);
+    // Those of which something is told are as many as a stream may have parts.
+    let (mut decode, mut events) = (ResponsesDecode::default(), Vec::new());
+    let mut tell = |n: usize| {
+        let item = json!({ "item": { "id": n.to_string(), "type": "message", "new": "x".repeat(100) } });
+        decode.frame("response.output_item.added", &item.to_string(), &mut events)?;
+        let done = json!({ "item": { "id": n.to_string(), "type": "message", "content": [] } });
+        decode.frame("response.output_item.done", &done.to_string(), &mut events)
+    };
+    for n in 0..10_000 {
+        tell(n).expect("an item");
+    }
+}
+
+#[test]
+fn an_answer_of_more_parts_than_any_has_fails() {
+    let (mut decode, mut events) = (ResponsesDecode::default(), Vec::new());
+    let mut delta = |n: u64| {
+        let data = json!({ "item_id": "m", "content_index": n, "delta": "a" });
+        decode.frame("response.output_text.delta", &data.to_string(), &mut events)
+    };
+    (0..16_384).for_each(|n| delta(n).expect("a part"));
+    assert!(matches!(delta(16_384), Err(DecodeError::Malformed(_))));
+}
