@@ -378,10 +378,11 @@ pub(super) fn bare_reasoning(item: &Json) -> Option<Bare> {
     Some(if made_here { Bare::MadeHere } else { Bare::Upstream })
 }
 
-/// What a response was asked, as the list of its input shows it: each item in its long form, and with an id. `stream` is the
-/// response's, since no two items of a conversation may have the same.
+/// What a response was asked, as the list of its input shows it: each item in its long form, and with an id that no other one has,
+/// since it is by their ids that clients go from page to page. `stream` is the response's.
 #[must_use]
 pub fn input_items(prompt: &Prompt, stream: StreamId) -> Vec<Json> {
+    let mut ids = HashSet::new();
     let shown = |(n, item): (usize, Json)| {
         let Ok(mut members) = serde_json::from_str::<Members>(item.get()) else { return item };
         let kind = members.get("type").and_then(|kind| serde_json::from_str::<String>(kind.get()).ok());
@@ -394,7 +395,8 @@ pub fn input_items(prompt: &Prompt, stream: StreamId) -> Vec<Json> {
         if kind == "message" {
             lengthen(&mut members);
         }
-        if members.get("id").is_none_or(|id| id.get() == "null") {
+        let id = members.get("id").and_then(|id| serde_json::from_str::<String>(id.get()).ok());
+        if !id.is_some_and(|id| ids.insert(id)) {
             members.set("id", &format!("{}_{stream}_in{n}", prefix(&kind)));
         }
         Json::of(&members).unwrap_or(item)

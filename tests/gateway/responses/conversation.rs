@@ -56,6 +56,33 @@ async fn what_was_asked_is_listed_in_pages() {
     }
 }
 
+/// Clients go on behind the last id that they have, so an item that comes twice has two.
+#[tokio::test(flavor = "multi_thread")]
+async fn items_of_one_id_are_listed_each_once() {
+    let gateway = TestGateway::start().await;
+    let at = gateway.at();
+    let item = |id: &str, words: &str| json!({ "id": id, "type": "message", "role": "user", "content": words });
+    let input =
+        json!([item("msg_a", "0"), item("msg_b", "1"), item("msg_a", "2"), item("msg_a", "3"), item("msg_c", "4")]);
+    let whole = response(post(at, &asked(json!({ "text": "x" }), json!({ "input": input }))).await).await;
+    let id = id_of(&whole);
+    for limit in 1..=5 {
+        let (mut seen, mut after) = (Vec::new(), String::new());
+        for _ in 0..9 {
+            let page = input_items(at, &id, &format!("?order=asc&limit={limit}&after={after}")).await;
+            let items = page["data"].as_array().expect("items");
+            seen.extend(items.iter().map(|item| item["content"][0]["text"].as_str().expect("text").to_owned()));
+            after = page["last_id"].as_str().expect("an id").to_owned();
+            if page["has_more"] == false {
+                break;
+            }
+        }
+        assert_eq!(seen, ["0", "1", "2", "3", "4"], "{limit} at a time");
+    }
+    let first = input_items(at, &id, "?order=asc&limit=2").await;
+    assert_eq!((&first["data"][0]["id"], &first["last_id"]), (&json!("msg_a"), &json!("msg_b")), "the client's own");
+}
+
 /// An upstream of this kind that answers so many requests with these events; the bodies of the requests come back.
 async fn upstream(kind: &str, events: String, times: usize) -> (TestGateway, JoinHandle<Vec<Value>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
