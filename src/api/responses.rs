@@ -206,8 +206,8 @@ async fn object(api: &Arc<Api>, id: StreamId) -> Result<Response, Problem> {
 
 async fn read(api: &Arc<Api>, stream: &Stream) -> Result<ResponseObject, StoreError> {
     let mut object = ResponseObject::new(envelope(stream));
-    let Stream { meta, .. } = stream;
-    api.gateway.records(meta.id, Cursor::START, meta.last, |_, record| object.fold(record)).await?;
+    let Stream { meta, head, .. } = stream;
+    api.gateway.records(meta.id, Cursor::START, head.last, |_, record| object.fold(record)).await?;
     Ok(object)
 }
 
@@ -223,7 +223,7 @@ async fn behind(api: &Arc<Api>, id: StreamId, number: u64, connection: Connectio
             after = cursor;
         }
     };
-    api.gateway.records(id, Cursor::START, stream.meta.last, look).await?;
+    api.gateway.records(id, Cursor::START, stream.head.last, look).await?;
     if encoder.sequence() <= number && seen_all {
         let detail = match encoder.sequence() {
             0 => "`starting_after` is a number, and there is no event yet".to_owned(),

@@ -33,7 +33,7 @@ use crate::{
     record::{Record, summary::Summary},
     route::{Router, Target},
     store::{Meta, Signal, Store},
-    stream,
+    stream::{self, Head},
     telemetry::Metrics,
 };
 
@@ -89,6 +89,8 @@ pub struct Gateway {
 pub struct Stream {
     /// As the store has it.
     pub meta: Meta,
+    /// Where its log stands as it was shown.
+    pub head: Head,
     /// What was asked of whom.
     pub begin: Begin,
     /// Of a stream that has ended: how.
@@ -143,11 +145,25 @@ impl Gateway {
     /// # Errors
     /// When there is no such stream of this owner, or no longer, or the store cannot be read.
     pub async fn stream(&self, owner: &str, id: StreamId) -> Result<Stream, StoreError> {
+        Ok(self.look(owner, id).await?.0)
+    }
+
+    /// Likewise, with its entry here if it runs here.
+    async fn look(&self, owner: &str, id: StreamId) -> Result<(Stream, Option<Arc<Live>>), StoreError> {
         let meta = self.store.meta(id).await?;
-        match meta.owner == owner {
-            true => Stream::read(meta),
-            false => Err(StoreError::Unknown(id)),
+        if meta.owner != owner {
+            return Err(StoreError::Unknown(id));
         }
+        let mut stream = Stream::read(meta)?;
+        // Looked up after the store: a stream that is neither closed there nor live here is written elsewhere, or by nobody.
+        let live = self.live(id);
+        // The store can be a moment ahead of the tail, and who fell back to it has seen that; a tail whose end the store refuses is
+        // ahead of the store. What either has was shown.
+        if let Some(head) = live.as_ref().map(|live| live.tail.head()) {
+            stream.head.last = stream.head.last.max(head.last);
+            stream.head.closed |= head.closed;
+        }
+        Ok((stream, live))
     }
 
     /// What was asked; nothing if the client did not want it kept.
@@ -164,7 +180,8 @@ impl Gateway {
         serde_json::from_slice(&prompt).map(Some).map_err(torn)
     }
 
-    /// Shows `each` the records of a stream behind `after` and up to `last`, in order, without waiting for more.
+    /// Shows `each` the records of a stream behind `after` and up to `last`, in order, without waiting for more. What was shown and the
+    /// store does not have yet is among them.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -180,7 +197,8 @@ impl Gateway {
                 each(cursor, record)
             }
         };
-        stream::fold(self.store.as_ref(), id, after, last, shown).await
+        let live = self.live(id);
+        stream::fold(self.store.as_ref(), live.as_deref().map(|live| &*live.tail), id, after, last, shown).await
     }
 
     /// An owner's streams, newest first.
@@ -280,7 +298,8 @@ impl Stream {
         let torn = |_| StoreError::Unavailable(format!("what the store says of stream {} cannot be read", meta.id));
         let begin = serde_json::from_slice(&meta.about).map_err(torn)?;
         let summary = meta.summary.as_deref().map(serde_json::from_slice).transpose().map_err(torn)?;
-        Ok(Self { meta, begin, summary })
+        let head = Head { last: meta.last, closed: meta.closed(), lost: false };
+        Ok(Self { meta, head, begin, summary })
     }
 }
 
