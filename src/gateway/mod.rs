@@ -3,6 +3,7 @@
 //! Knows which streams run in this process; everything else it asks the store. Knows no HTTP and no wire language.
 
 mod attach;
+mod forget;
 mod pass;
 mod start;
 mod tend;
@@ -54,7 +55,7 @@ pub struct Limits {
     pub stream_bytes: ByteSize,
     /// How many records one answer may have.
     pub stream_records: u64,
-    /// How long an answer that its client does not want kept can be read after its end.
+    /// How long an answer that its client does not want kept can still be read when it has ended and nobody reads it.
     #[serde(with = "crate::duration")]
     pub forget_after: Duration,
 }
@@ -79,6 +80,8 @@ pub struct Gateway {
     node: NodeId,
     slots: Arc<Semaphore>,
     running: Mutex<HashMap<StreamId, Arc<Live>>>,
+    /// Those that have ended, and are to be forgotten.
+    fading: Mutex<HashMap<StreamId, forget::Fading>>,
     tasks: TaskTracker,
     draining: AtomicBool,
     closing: CancellationToken,
@@ -109,6 +112,7 @@ impl Gateway {
             slots: Arc::new(Semaphore::new(limits.running_streams.min(Semaphore::MAX_PERMITS))),
             limits,
             running: Mutex::default(),
+            fading: Mutex::default(),
             tasks: TaskTracker::new(),
             draining: AtomicBool::new(false),
             closing: CancellationToken::new(),
@@ -261,8 +265,10 @@ impl Gateway {
         }
     }
 
+    /// Its entry here, while it runs or its readers are counted.
     fn live(&self, id: StreamId) -> Option<Arc<Live>> {
-        self.running().get(&id).cloned()
+        let running = self.running().get(&id).cloned();
+        running.or_else(|| self.faded(id))
     }
 
     fn running(&self) -> MutexGuard<'_, HashMap<StreamId, Arc<Live>>> {

@@ -35,11 +35,14 @@ impl Gateway {
                     }
                 }
                 _ = renewal.tick() => self.renew().await,
-                _ = sweep.tick() => match self.store.expire().await {
-                    Ok(0) => _ = self.metrics.log_bytes.set(self.store.bytes().cast_signed()),
-                    Ok(_) => sweep.reset_immediately(),
-                    Err(error) => warn!(%error, "retention could not work"),
-                },
+                _ = sweep.tick() => {
+                    self.forget().await;
+                    match self.store.expire().await {
+                        Ok(0) => _ = self.metrics.log_bytes.set(self.store.bytes().cast_signed()),
+                        Ok(_) => sweep.reset_immediately(),
+                        Err(error) => warn!(%error, "retention could not work"),
+                    }
+                }
             }
         }
     }

@@ -8,6 +8,7 @@ mod crowd;
 mod drain;
 mod ending;
 mod faults;
+mod forgotten;
 mod messages;
 mod models;
 mod pass;
