@@ -90,7 +90,7 @@ impl Gateway {
         let end = stop.end(writer.summary());
         let (protocol, backend) = (begin.protocol, begin.backend);
         let ended = Ended { status: end.status, reason: end.reason, protocol, backend };
-        writer.end(end).await?;
+        writer.end(end, stop.may_be_repeated()).await?;
         self.metrics.ended(&ended);
         Ok(())
     }
