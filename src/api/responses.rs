@@ -175,7 +175,7 @@ async fn told(api: &Arc<Api>, begun: &Begun, background: bool, connection: Conne
     let seat = Seat::take(api, begun.id, begun.seen, connection).await?;
     if seat.from == Place::Start
         && !background
-        && let Some(end) = seat.first_word(api.settings.commit_after).await?
+        && let Some(end) = seat.first_word::<ResponsesEncode>(api.settings.commit_after).await?
         && end.status != Status::Completed
     {
         return Err(end.into());

@@ -25,6 +25,12 @@ use crate::{
 /// What no opaque event may be called: these are written here, and an `error` would end the answer.
 const OURS: [&str; 6] = ["message_start", "message_delta", "message_stop", "message", "error", "ping"];
 
+/// Whether this is an event that goes through as it came.
+fn is_passed(opaque: &Opaque) -> bool {
+    let name = &*opaque.name;
+    opaque.protocol == NAME && !OURS.contains(&name) && name.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
 /// Encodes one answer; see the module above.
 #[derive(Debug)]
 pub struct MessagesEncode {
@@ -214,6 +220,7 @@ impl MessagesEncode {
 
     /// What an upstream of this protocol said that is not understood.
     fn opaque(&mut self, opaque: Opaque, frames: &mut Frames<'_>) -> Option<()> {
+        let passed = is_passed(&opaque);
         let Opaque { name, json, .. } = opaque;
         match &*name {
             "message" => self.envelope.take(&json),
@@ -235,7 +242,7 @@ impl MessagesEncode {
                 }
                 frames.of_block(name, &json, there, block.index);
             }
-            other if OURS.contains(&other) || !other.bytes().all(|byte| byte.is_ascii_graphic()) => {}
+            _ if !passed => {}
             _ => {
                 self.begin_message(frames);
                 frames.begin(name);
@@ -275,6 +282,11 @@ impl MessagesEncode {
 
 impl Encode for MessagesEncode {
     const FOLDS: bool = true;
+
+    /// Also a block that only this protocol has, such as a call of a tool of the upstream's own.
+    fn is_said(record: &Record<'_>) -> bool {
+        record.head.is_content() || matches!(record.event(), Ok(Event::Opaque(opaque)) if is_passed(&opaque))
+    }
 
     fn skip(&mut self, record: &Record<'_>) {
         self.take(record, &mut Frames { out: None, name: Cow::Borrowed(""), data: Vec::new() });

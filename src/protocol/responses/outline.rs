@@ -116,7 +116,7 @@ impl Outline {
             Ok(Event::PartStop(at, stop)) => self.stop(at, stop.status, sink),
             Ok(Event::Usage(usage)) => self.kept.iter_mut().for_each(|kept| kept.usage(usage.clone())),
             Ok(Event::Finish(_, finish)) => self.kept.iter_mut().for_each(|kept| kept.stopped(finish.clone())),
-            Ok(Event::Opaque(opaque)) if opaque.protocol == NAME => self.pass(opaque, sink),
+            Ok(Event::Opaque(opaque)) if is_passed(&opaque) => self.pass(opaque, sink),
             Ok(Event::End(end)) => self.end(Some(end), record.head.ms, sink),
             Err(_) if record.head.is_end() => self.end(None, record.head.ms, sink),
             _ => {}
@@ -318,10 +318,6 @@ impl Outline {
     /// Hands through what only this protocol has. Its items have their places among the others.
     fn pass(&mut self, opaque: Opaque, sink: &mut Sink<'_>) {
         let Opaque { name, json, .. } = opaque;
-        let ours = matches!(name.as_str(), "request" | "response");
-        if ours || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return;
-        }
         let Ok(mut data) = serde_json::from_str::<Members>(json.get()) else { return };
         let theirs = data.get("output_index").and_then(|index| index.get().parse().ok());
         let known = self.items.iter().rposition(|item| item.kind == Kind::Passed(theirs));
@@ -440,6 +436,12 @@ impl<'a> Piece<'a> {
         let text = text.get().strip_prefix('"')?.strip_suffix('"')?;
         Some(Self { text, logprobs: logprobs.map(RawValue::get) })
     }
+}
+
+/// Whether this is an event that goes through as it came. What is told of the request and the response is none.
+pub(super) fn is_passed(opaque: &Opaque) -> bool {
+    let ours = matches!(opaque.name.as_str(), "request" | "response");
+    opaque.protocol == NAME && !ours && opaque.name.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 fn is_background(request: &str) -> bool {

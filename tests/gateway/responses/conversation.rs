@@ -109,6 +109,38 @@ async fn upstream(kind: &str, events: String, times: usize) -> (TestGateway, Joi
     (TestGateway::with(&config).await, serving)
 }
 
+/// Some of what an upstream says only readers of its own protocol are told. To them the answer has begun with it, to others not.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_begins_with_the_first_that_its_reader_is_told() {
+    let item = json!({ "id": "ws_1", "type": "web_search_call", "status": "in_progress" });
+    let searches = json!({ "type": "response.output_item.added", "output_index": 0, "item": item });
+    let block = json!({ "type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {} });
+    let block = json!({ "type": "content_block_start", "index": 0, "content_block": block });
+    let delta = json!({ "choices": [{ "index": 0, "delta": { "new": "x" } }] });
+    let role = json!({ "choices": [{ "index": 0, "delta": { "role": "assistant", "content": "" } }] });
+    let (chat, messages) = ("/v1/chat/completions", "/v1/messages");
+    for (kind, said, reader, begins) in [
+        ("responses", &searches, URL, true),
+        ("responses", &searches, chat, false),
+        ("anthropic", &block, messages, true),
+        ("anthropic", &block, URL, false),
+        ("openai", &delta, chat, true),
+        ("openai", &role, chat, false),
+        ("openai", &delta, messages, false),
+    ] {
+        // And then it breaks off.
+        let (gateway, upstream) = upstream(kind, format!("data: {said}\n\n"), 1).await;
+        let words = json!([{ "role": "user", "content": "Hi" }]);
+        let mut body = json!({ "model": "up/m", "stream": true, "messages": words, "max_tokens": 100 });
+        if reader == URL {
+            body = json!({ "model": "up/m", "stream": true, "input": words });
+        }
+        let answer = gateway.at().send("POST", reader, &[], &body.to_string()).await;
+        assert_eq!(answer.status, if begins { 200 } else { 502 }, "{kind} to {reader}");
+        upstream.await.expect("ran");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_continued_conversation_is_put_to_the_upstream_whole() {
     let chunk = json!({ "choices": [{ "index": 0, "delta": { "content": "And so on." }, "finish_reason": "stop" }] });
