@@ -2,12 +2,13 @@
 //! kept. One fold for those who follow, those who come later, and what is told in the end; they differ in where the frames go.
 
 use serde::Deserialize;
-use serde_json::{Value, value::RawValue};
+use serde_json::Value;
 
 use super::{
     NAME,
     object::Kept,
     output::{Item, KeptItem, KeptPart, Kind, Part},
+    piece::Piece,
     sink::Sink,
     told,
 };
@@ -409,32 +410,6 @@ impl Outline {
     pub(super) fn response(&self, rope: &mut Rope) {
         let waits = self.background && !self.started;
         self.kept.iter().for_each(|kept| kept.write(if waits { "queued" } else { "in_progress" }, &self.items, rope));
-    }
-}
-
-/// A delta as it was recorded: the inside of a JSON string, and JSON.
-struct Piece<'a> {
-    text: &'a str,
-    logprobs: Option<&'a str>,
-}
-
-impl<'a> Piece<'a> {
-    fn of(record: &Record<'a>) -> Option<Self> {
-        #[derive(Deserialize)]
-        struct Payload<'a> {
-            #[serde(borrow)]
-            text: &'a RawValue,
-            #[serde(borrow)]
-            logprobs: Option<&'a RawValue>,
-        }
-        let payload = std::str::from_utf8(record.payload).ok()?;
-        if !record.head.more {
-            let text = payload.strip_prefix(r#"{"text":""#)?.strip_suffix(r#""}"#)?;
-            return Some(Self { text, logprobs: None });
-        }
-        let Payload { text, logprobs } = serde_json::from_str(payload).ok()?;
-        let text = text.get().strip_prefix('"')?.strip_suffix('"')?;
-        Some(Self { text, logprobs: logprobs.map(RawValue::get) })
     }
 }
 

@@ -117,7 +117,7 @@ async fn an_answer_begins_with_the_first_that_its_reader_is_told() {
     let block = json!({ "type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {} });
     let block = json!({ "type": "content_block_start", "index": 0, "content_block": block });
     let delta = json!({ "choices": [{ "index": 0, "delta": { "new": "x" } }] });
-    let role = json!({ "choices": [{ "index": 0, "delta": { "role": "assistant", "content": "" } }] });
+    let role = json!({ "choices": [{ "index": 0, "delta": { "role": "assistant", "content": "" }, "new": "x" }] });
     let (chat, messages) = ("/v1/chat/completions", "/v1/messages");
     for (kind, said, reader, begins) in [
         ("responses", &searches, URL, true),
@@ -184,8 +184,7 @@ async fn a_conversation_may_become_as_large_as_a_body() {
     let next = async |previous: &Value| {
         post(at, &asked(json!({ "text": "x".repeat(300) }), json!({ "previous_response_id": previous }))).await
     };
-    let mut previous = Value::Null;
-    let mut turns = 0;
+    let (mut previous, mut turns) = (Value::Null, 0);
     let refusal = loop {
         let answer = next(&previous).await;
         if answer.status != 200 {
@@ -193,8 +192,9 @@ async fn a_conversation_may_become_as_large_as_a_body() {
         }
         previous = response(answer).await["id"].clone();
         turns += 1;
+        assert!(turns < 6, "it has no bound");
     };
-    assert!((3..6).contains(&turns), "{turns}");
+    assert!(turns > 2, "{turns}");
     assert_eq!(refusal["param"], "previous_response_id");
     let message = refusal["message"].as_str().expect("a message");
     assert!(message.contains("2.0 KiB") && message.contains("`input`"), "{message}");
@@ -242,6 +242,7 @@ async fn thoughts_that_their_upstream_has_not_kept_and_not_sealed_stay_behind_an
         json!({ "type": "response.created", "response": response_of("in_progress") }),
         done(0),
         done(1),
+        json!({ "type": "response.in_progress", "response": { "service_tier": "default" } }),
         json!({ "type": "response.completed", "response": response_of("completed") }),
     ];
     let frames: String = frames.iter().map(|frame| format!("data: {frame}\n\n")).collect();
