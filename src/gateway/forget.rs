@@ -24,7 +24,7 @@ pub(super) struct Fading {
 }
 
 impl Gateway {
-    /// How long the store is to keep such an answer by itself, should this process not be there to erase it.
+    /// How long the store keeps such an answer, should nothing here erase it before.
     pub(super) fn forget_at_most(&self) -> Duration {
         self.limits.forget_after.max(AT_MOST)
     }
@@ -34,12 +34,12 @@ impl Gateway {
         self.fading().insert(live.id, Fading { live, ended: Instant::now() });
     }
 
-    /// Erases what nobody has read for long enough.
+    /// Erases what nobody has read for long enough. (What somebody reads for too long, the store erases.)
     pub(super) async fn forget(&self) {
-        let (after, at_most) = (self.limits.forget_after, self.forget_at_most());
+        let after = self.limits.forget_after;
         let due = |fading: &Fading| {
-            let unread = fading.live.audience.alone_since().map(|since| since.max(fading.ended).elapsed());
-            unread.is_some_and(|unread| unread >= after) || fading.ended.elapsed() >= at_most
+            let since = fading.live.audience.alone_since();
+            since.is_some_and(|since| since.max(fading.ended).elapsed() >= after)
         };
         let due: Vec<StreamId> = self.fading().iter().filter(|(_, fading)| due(fading)).map(|(id, _)| *id).collect();
         for id in due {
