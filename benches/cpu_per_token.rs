@@ -1,7 +1,9 @@
-//! CPU time per delivered token: lastword beside a reverse proxy that parses and records nothing.
+//! CPU time per delivered token, and reader: lastword in each of its protocols, beside a reverse proxy that parses and records
+//! nothing, and each protocol beside the native one.
 //!
-//! Each runs in a process of its own and gets the same streams of the same upstream, in turn, in an order that alternates; what a
-//! process used is read from `/proc`. The ratio of each pair is what counts: the machine's mood is in both.
+//! Server and proxy run in processes of their own and get the same streams of the same upstream, in turn, in an order that
+//! alternates; what a process used is read from `/proc`. The ratio of each pair is what counts: the machine's mood is in both.
+//! Where a stream has several readers, each token counts once for each of them.
 //! `cargo bench --bench cpu_per_token`
 #![expect(clippy::print_stdout, reason = "it prints a table")]
 
@@ -31,23 +33,128 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
 };
 use tokio::{net::TcpListener, runtime::Runtime};
-use upstream::{ask, ask_native};
+use upstream::{ask, ask_native, model, now};
 
-/// So many streams of so many tokens, so many of them in one write, a write every so often.
+/// So many streams of so many tokens and readers, so many of them in one write, a write every so often.
 #[derive(Clone, Copy)]
 struct Load {
     name: &'static str,
+    cases: &'static [Case],
     streams: usize,
+    readers: usize,
     tokens: usize,
     together: usize,
     every: Duration,
 }
 
-const LOADS: [Load; 3] = [
-    Load { name: "1 token a write, 50/s", streams: 100, tokens: 100, together: 1, every: Duration::from_millis(20) },
-    Load { name: "32 tokens a write", streams: 50, tokens: 1280, together: 32, every: Duration::from_millis(50) },
-    Load { name: "1 token a write, no pause", streams: 20, tokens: 1000, together: 1, every: Duration::ZERO },
+const LOADS: [Load; 4] = [
+    Load {
+        name: "1 token a write, 50/s",
+        cases: &ALL,
+        streams: 100,
+        readers: 1,
+        tokens: 100,
+        together: 1,
+        every: Duration::from_millis(20),
+    },
+    Load {
+        name: "the same, 100 readers a stream",
+        cases: &OVER_CHAT,
+        streams: 2,
+        readers: 100,
+        tokens: 100,
+        together: 1,
+        every: Duration::from_millis(20),
+    },
+    Load {
+        name: "32 tokens a write",
+        cases: &OVER_CHAT,
+        streams: 50,
+        readers: 1,
+        tokens: 1280,
+        together: 32,
+        every: Duration::from_millis(50),
+    },
+    Load {
+        name: "1 token a write, no pause",
+        cases: &OVER_CHAT,
+        streams: 20,
+        readers: 1,
+        tokens: 1000,
+        together: 1,
+        every: Duration::ZERO,
+    },
 ];
+
+/// A client of this protocol, whose answer comes from an upstream of that one.
+#[derive(Clone, Copy)]
+struct Case {
+    client: Protocol,
+    upstream: Protocol,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Protocol {
+    Native,
+    Chat,
+    Responses,
+    Messages,
+}
+
+use Protocol::{Chat, Messages, Native, Responses};
+
+/// Native is the first over its upstream, since those that follow are put beside it.
+const ALL: [Case; 8] = [
+    Case { client: Native, upstream: Chat },
+    Case { client: Chat, upstream: Chat },
+    Case { client: Responses, upstream: Chat },
+    Case { client: Messages, upstream: Chat },
+    Case { client: Native, upstream: Responses },
+    Case { client: Responses, upstream: Responses },
+    Case { client: Native, upstream: Messages },
+    Case { client: Messages, upstream: Messages },
+];
+const OVER_CHAT: [Case; 4] = [ALL[0], ALL[1], ALL[2], ALL[3]];
+
+impl Protocol {
+    /// Its name, and that of the backend that speaks it.
+    fn name(self) -> &'static str {
+        match self {
+            Native => "native",
+            Chat => "chat",
+            Responses => "responses",
+            Messages => "messages",
+        }
+    }
+
+    fn path(self) -> &'static str {
+        match self {
+            Native => "/v1/streams",
+            Chat => "/v1/chat/completions",
+            Responses => "/v1/responses",
+            Messages => "/v1/messages",
+        }
+    }
+
+    /// `prefix` is the name of the backend and `/`, or nothing.
+    fn body(self, prefix: &str, Load { tokens, together, every, .. }: Load) -> String {
+        let model = model(tokens, together, every);
+        match self {
+            Native => ask_native(prefix, tokens, together, every),
+            Chat => ask(prefix, tokens, together, every),
+            Responses => format!(r#"{{"model":"{prefix}{model}","input":"hi","stream":true}}"#),
+            Messages => {
+                let messages = r#"[{"role":"user","content":"hi"}]"#;
+                format!(r#"{{"model":"{prefix}{model}","max_tokens":4096,"messages":{messages},"stream":true}}"#)
+            }
+        }
+    }
+
+    /// How often it tells a token: Responses says it all again in the last four events.
+    fn times_told(self) -> usize {
+        if self == Responses { 5 } else { 1 }
+    }
+}
 
 fn main() {
     let arguments: Vec<_> = std::env::args().collect();
@@ -61,44 +168,46 @@ fn main() {
     let upstream = runtime.block_on(upstream::start());
     let proxy = Process::proxy(upstream);
     let lastword = Process::lastword(upstream);
-    println!("CPU per delivered token, µs                    proxy   lastword   ratio (95 %)");
+    println!("CPU per delivered token and reader, µs; the ratios with their intervals (95 %)");
+    println!("  {:22} {:>7}   {:24} beside native", "", "µs", "over the proxy");
     for load in LOADS {
-        let load = if measure { load } else { Load { streams: 2, tokens: 64, ..load } };
-        // The three in turn, each time in another order.
-        let rounds: Vec<_> = (0..if measure { 6 } else { 1 })
-            .map(|n| {
-                let mut costs = [0.0; 3];
-                for turn in [n % 3, (n + 1) % 3, (n + 2) % 3] {
-                    costs[turn] = match turn {
-                        0 => proxy.cost(&runtime, load, Asking::Chat { prefix: "" }),
-                        1 => lastword.cost(&runtime, load, Asking::Native),
-                        _ => lastword.cost(&runtime, load, Asking::Chat { prefix: "up/" }),
-                    };
-                }
-                costs
-            })
-            .collect();
-        let direct = Sample::new(rounds.iter().map(|costs| costs[0]));
-        for (at, protocol) in [(1, "native"), (2, "chat")] {
-            let through = Sample::new(rounds.iter().map(|costs| costs[at]));
-            let ratio = Sample::new(rounds.iter().map(|costs| costs[at] / costs[0]));
-            let (low, high) = ratio.interval();
-            println!(
-                "  {:34} {protocol:6} {:7.2} {:10.2}   {:.2} ({low:.2} to {high:.2})",
-                load.name,
-                direct.median(),
-                through.median(),
-                ratio.median()
-            );
+        let load = if measure { load } else { Load { streams: 2, tokens: 64, readers: load.readers.min(2), ..load } };
+        // All in turn, each time in another order. The proxy is first, and is asked as often as there are readers.
+        let all = load.cases.len() + 1;
+        let mut rounds = vec![vec![0.0; all]; if measure { 6 } else { 1 }];
+        for (n, costs) in rounds.iter_mut().enumerate() {
+            for turn in (0..all).map(|turn| (turn + n) % all) {
+                costs[turn] = match turn.checked_sub(1).map(|case| load.cases[case]) {
+                    None => proxy.cost(&runtime, load, Chat, ""),
+                    Some(Case { client, upstream }) => {
+                        lastword.cost(&runtime, load, client, &format!("{}/", upstream.name()))
+                    }
+                };
+            }
         }
+        show(load, &rounds);
     }
 }
 
-/// In which protocol an answer is asked for.
-#[derive(Clone, Copy)]
-enum Asking {
-    Native,
-    Chat { prefix: &'static str },
+fn show(load: Load, rounds: &[Vec<f64>]) {
+    let cost = |at: usize| Sample::new(rounds.iter().map(|costs| costs[at])).median();
+    let ratio = |at: usize, beside: usize| {
+        let ratio = Sample::new(rounds.iter().map(|costs| costs[at] / costs[beside]));
+        let (low, high) = ratio.interval();
+        format!("{:.2} ({low:.2} to {high:.2})", ratio.median())
+    };
+    println!("{}", load.name);
+    println!("  {:22} {:7.2}", "the proxy", cost(0));
+    let mut native = 0;
+    for (at, Case { client, upstream }) in (1..).zip(load.cases) {
+        let name = format!("{} of {}", client.name(), upstream.name());
+        let mut beside = String::new();
+        match client {
+            Native => native = at,
+            _ => beside = ratio(at, native),
+        }
+        println!("  {name:22} {:7.2}   {:24} {beside}", cost(at), ratio(at, 0));
+    }
 }
 
 /// A server of its own process.
@@ -112,9 +221,12 @@ impl Process {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lastword"));
         command
             .args(["serve", "--listen", "127.0.0.1:0"])
-            .env("LASTWORD_BACKENDS__UP__KIND", "openai")
-            .env("LASTWORD_BACKENDS__UP__BASE_URL", format!("http://{upstream}/v1"))
+            .env("LASTWORD_STORE__ENGINE", "memory")
             .current_dir(std::env::temp_dir());
+        for (name, kind) in [("CHAT", "openai"), ("RESPONSES", "responses"), ("MESSAGES", "anthropic")] {
+            command.env(format!("LASTWORD_BACKENDS__{name}__KIND"), kind);
+            command.env(format!("LASTWORD_BACKENDS__{name}__BASE_URL"), format!("http://{upstream}/v1"));
+        }
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary");
         let log = child.stderr.take().expect("a pipe");
         let address = address(log, "listening on http://");
@@ -130,16 +242,13 @@ impl Process {
         Self { child, address }
     }
 
-    /// CPU time per token, in µs.
-    fn cost(&self, runtime: &Runtime, load: Load, asking: Asking) -> f64 {
-        let Load { streams, tokens, together, every, .. } = load;
-        let (path, body) = match asking {
-            Asking::Native => ("/v1/streams", ask_native(tokens, together, every)),
-            Asking::Chat { prefix } => ("/v1/chat/completions", ask(prefix, tokens, together, every)),
-        };
+    /// CPU time per token and reader, in µs.
+    fn cost(&self, runtime: &Runtime, load: Load, client: Protocol, prefix: &str) -> f64 {
+        let body = client.body(prefix, load);
         let before = self.used();
-        let delivered = runtime.block_on(run(self.address, path, &body, streams));
-        assert_eq!(delivered, streams * tokens, "every token was delivered");
+        let told = runtime.block_on(run(self.address, client.path(), &body, load));
+        let delivered = load.streams * load.readers * load.tokens;
+        assert_eq!(told, delivered * client.times_told(), "every token was delivered to every reader");
         (self.used() - before) as f64 / delivered as f64 / 1e3
     }
 
@@ -169,15 +278,18 @@ fn address(from: impl Read + Send + 'static, words: &'static str) -> SocketAddr 
     found.expect("it says where it listens")
 }
 
-/// Reads so many streams at once; gives back how many tokens came.
-async fn run(to: SocketAddr, path: &str, body: &str, streams: usize) -> usize {
+/// Reads so many streams at once, each with its readers; gives back how many tokens came.
+async fn run(to: SocketAddr, path: &str, body: &str, Load { streams, readers, .. }: Load) -> usize {
     static TOKENS: AtomicUsize = AtomicUsize::new(0);
     TOKENS.store(0, Ordering::Relaxed);
-    let reading = (0..streams).map(|_| {
+    let began = now();
+    let reading = (0..streams * readers).map(|n| {
         let (what, body) = (format!("POST {path}"), body.to_owned());
+        // A repeated request attaches to the stream that the first one began.
+        let headers = format!("{EVENTS}\r\nidempotency-key: {began}-{}", n / readers);
         tokio::spawn(async move {
             let count = |_| _ = TOKENS.fetch_add(1, Ordering::Relaxed);
-            Client::connect(to).await.ask(&what, EVENTS, &body, count).await;
+            Client::connect(to).await.ask(&what, &headers, &body, count).await;
         })
     });
     for reader in reading.collect::<Vec<_>>() {

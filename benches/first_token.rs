@@ -53,7 +53,7 @@ async fn gateway(upstream: SocketAddr) -> Server {
 /// Time to first token, in ms: directly; through lastword in one POST; in a POST for the stream and a GET for its events.
 async fn first_token(upstream: SocketAddr, lastword: SocketAddr, pairs: usize) {
     let body = ask("", 8, 1, Duration::ZERO);
-    let native = ask_native(8, 1, Duration::ZERO);
+    let native = ask_native("up/", 8, 1, Duration::ZERO);
     let (mut direct, mut through) = (Client::connect(upstream).await, Client::connect(lastword).await);
     let began = Instant::now();
     let mut times = Vec::new();
@@ -62,7 +62,7 @@ async fn first_token(upstream: SocketAddr, lastword: SocketAddr, pairs: usize) {
         let post = timed(&mut through, "POST /v1/streams", &native).await;
         let again = timed(&mut direct, "POST /v1/chat/completions", &body).await;
         let asked = Instant::now();
-        let state = through.ask("POST /v1/streams", "application/json", &native, |_| ()).await;
+        let state = through.ask("POST /v1/streams", "accept: application/json", &native, |_| ()).await;
         let events = events_url(state);
         let posted = asked.elapsed().as_secs_f64() * 1e3;
         let get = posted + timed(&mut through, &format!("GET {events}"), "").await;
@@ -99,7 +99,7 @@ async fn steady(upstream: SocketAddr, lastword: SocketAddr, rounds: usize, token
     let (mut direct, mut through) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
         direct.push(delays(upstream, "/v1/chat/completions", &ask("", tokens, 1, EVERY)).await);
-        through.push(delays(lastword, "/v1/streams", &ask_native(tokens, 1, EVERY)).await);
+        through.push(delays(lastword, "/v1/streams", &ask_native("up/", tokens, 1, EVERY)).await);
     }
     println!("\ndelay of a token, {STREAMS} streams, one token every {EVERY:?} each, ms     p50      p99");
     let of = |rounds: &[Vec<f64>]| Sample::new(rounds.iter().flatten().copied());

@@ -13,18 +13,20 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime};
 use lastword::{
-    event::{At, Delta, Event, Json, Opaque, PartStart, PartType, Tool},
+    event::{At, Attempt, Delta, Event, Json, Opaque, PartStart, PartType, Tool},
     id::{Cursor, NodeId, StreamId},
     protocol::{
         Decode, Encode,
-        chat::{ChatDecode, ChatEncode, Envelope},
+        chat::{self, ChatDecode, ChatEncode},
+        messages::MessagesEncode,
         native::Native,
+        responses::{self, ResponsesEncode},
     },
     record::{self, Record},
-    store::{Chunk, NewStream, Store, batch::Packer, memory::Memory},
-    stream::{Reader, Tail, fold},
+    store::{Chunk, Durability, NewStream, Store, batch::Packer, disk::Disk, memory::Memory},
+    stream::{Reader, Tail, condense, fold, skim},
     wire::sse::Parser,
 };
 use tokio::sync::broadcast;
@@ -48,8 +50,11 @@ struct Path {
     events: Vec<Event<'static>>,
     packer: Packer,
     next: Cursor,
-    native: Native,
-    chat: ChatEncode,
+}
+
+/// What a reader does with the records: one protocol's frames.
+struct Framed<E> {
+    encoder: E,
     out: BytesMut,
 }
 
@@ -61,9 +66,6 @@ impl Path {
             events: Vec::new(),
             packer: Packer::default(),
             next: Cursor(1),
-            native: Native::short(),
-            chat: ChatEncode::new(Envelope::new(StreamId::new(), 0, "model"), false),
-            out: BytesMut::new(),
         }
     }
 
@@ -83,37 +85,43 @@ impl Path {
         chunk
     }
 
+    fn all<E: Encode>(&mut self, bytes: &[u8], framed: &mut Framed<E>) -> Bytes {
+        self.parse(bytes);
+        let events = std::mem::take(&mut self.events);
+        let chunk = self.record(&events);
+        self.events = events;
+        self.events.clear();
+        framed.frame(&chunk)
+    }
+}
+
+impl<E: Encode> Framed<E> {
+    /// For a reader to whom the begin of an answer was told.
+    fn new(encoder: E) -> Self {
+        let mut framed = Self { encoder, out: BytesMut::new() };
+        let begun = [Event::Attempt(Attempt::default()), Event::PartStart(At::default(), PartStart::default())];
+        for (_, bytes) in Path::new().record(&begun).records() {
+            framed.encoder.skip(&Record::parse(bytes).expect("a record"));
+        }
+        framed
+    }
+
     fn frame(&mut self, chunk: &Chunk) -> Bytes {
         for (cursor, bytes) in chunk.records() {
-            self.native.encode(cursor, &Record::parse(bytes).expect("a record"), &mut self.out);
+            self.encoder.encode(cursor, &Record::parse(bytes).expect("a record"), &mut self.out);
         }
         self.out.split().freeze()
     }
+}
 
-    fn frame_chat(&mut self, chunk: &Chunk) -> Bytes {
-        for (cursor, bytes) in chunk.records() {
-            self.chat.encode(cursor, &Record::parse(bytes).expect("a record"), &mut self.out);
-        }
-        self.out.split().freeze()
-    }
-
-    fn all(&mut self, bytes: &[u8]) -> Bytes {
-        self.parse(bytes);
-        let events = std::mem::take(&mut self.events);
-        let chunk = self.record(&events);
-        self.events = events;
-        self.events.clear();
-        self.frame(&chunk)
-    }
-
-    fn all_chat(&mut self, bytes: &[u8]) -> Bytes {
-        self.parse(bytes);
-        let events = std::mem::take(&mut self.events);
-        let chunk = self.record(&events);
-        self.events = events;
-        self.events.clear();
-        self.frame_chat(&chunk)
-    }
+/// A token on its way from an upstream's bytes to a reader's, beside a reader's part of it alone.
+fn frames<E: Encode>(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, encoder: E) {
+    let one = format!("data: {}\n\n", chunk::chunk(" river"));
+    let mut framed = Framed::new(encoder);
+    let chunk = Path::new().record(&[delta(" river")]);
+    group.bench_function(format!("frame as {name}"), |b| b.iter(|| framed.frame(black_box(&chunk))));
+    let mut path = Path::new();
+    group.bench_function(format!("all as {name}"), |b| b.iter(|| path.all(black_box(one.as_bytes()), &mut framed)));
 }
 
 fn delta(text: &'static str) -> Event<'static> {
@@ -153,11 +161,11 @@ fn token(c: &mut Criterion) {
     }
     let events = [delta(" river")];
     group.bench_function("record", |b| b.iter(|| path.record(black_box(&events))));
-    let chunk = Path::new().record(&events);
-    group.bench_function("frame", |b| b.iter(|| path.frame(black_box(&chunk))));
-    group.bench_function("frame as chat", |b| b.iter(|| path.frame_chat(black_box(&chunk))));
-    group.bench_function("all", |b| b.iter(|| path.all(black_box(one.as_bytes()))));
-    group.bench_function("all as chat", |b| b.iter(|| path.all_chat(black_box(one.as_bytes()))));
+    let id = StreamId::new();
+    frames(&mut group, "native", Native::short());
+    frames(&mut group, "chat", ChatEncode::new(chat::Envelope::new(id, 0, "model"), false));
+    frames(&mut group, "responses", ResponsesEncode::new(responses::Envelope::new(id, 0, "model", None)));
+    frames(&mut group, "messages", MessagesEncode::new(id, "model"));
     group.throughput(Throughput::Elements(32));
     group.bench_function("copy 32 together", |b| {
         b.iter(|| {
@@ -165,7 +173,8 @@ fn token(c: &mut Criterion) {
             copy.split().freeze()
         });
     });
-    group.bench_function("all 32 together", |b| b.iter(|| path.all(black_box(many.as_bytes()))));
+    let mut native = Framed::new(Native::short());
+    group.bench_function("all 32 together", |b| b.iter(|| path.all(black_box(many.as_bytes()), &mut native)));
 }
 
 /// One record is published and every reader takes it, each a task of its own; beside the same with a broadcast of the payload,
@@ -271,12 +280,17 @@ async fn log(store: &dyn Store, beside: bool) -> StreamId {
 /// The first frames behind a cursor.
 async fn first_frames<E: Encode>(store: &Arc<dyn Store>, id: StreamId, after: Cursor, mut encoder: E) -> BytesMut {
     if E::FOLDS && after > Cursor::START {
+        let short = |runs: &[(Record<'_>, u32)]| {
+            runs.iter().for_each(|(record, times)| encoder.skip_run(record, *times));
+            true
+        };
+        let from = skim(store.as_ref(), id, after, short).await.expect("a fold");
         let skip = |cursor, record: &Record<'_>| {
             if cursor <= after {
                 encoder.skip(record);
             }
         };
-        fold(store.as_ref(), None, id, Cursor::START, after, skip).await.expect("a fold");
+        fold(store.as_ref(), None, id, from, after, skip).await.expect("a fold");
     }
     let mut reader = Reader::new(id, store.clone(), None, after);
     let page = reader.next(16 * 1024).await.expect("readable").expect("more");
@@ -289,38 +303,52 @@ async fn first_frames<E: Encode>(store: &Arc<dyn Store>, id: StreamId, after: Cu
 
 fn resume(c: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let store: Arc<dyn Store> = Arc::new(memory());
-    let (plain, beside) = runtime.block_on(async { (log(&*store, false).await, log(&*store, true).await) });
-    let native = |after| runtime.block_on(first_frames(&store, plain, after, Native::short()));
-    let chat = |id, after| {
-        let encoder = ChatEncode::new(Envelope::new(id, 0, "model"), false);
-        runtime.block_on(first_frames(&store, id, after, encoder))
-    };
-    let last = Cursor(RECORDS - 1);
-    let mut group = c.benchmark_group("resume in 100,000 records");
-    group.bench_function("at a cursor by chance", |b| b.iter(|| native(Cursor(fastrand::u64(0..RECORDS)))));
-    group.bench_function("at the last cursor", |b| b.iter(|| native(last)));
-    group.bench_function("at the first cursor", |b| b.iter(|| native(Cursor::START)));
-    group.bench_function("as chat, at a cursor by chance", |b| {
-        b.iter(|| chat(plain, Cursor(fastrand::u64(0..RECORDS))))
+    let folder = tempfile::tempdir().expect("a folder");
+    let open = |durability| Disk::open_condensing(folder.path(), durability, Duration::MAX, u64::MAX, condense);
+    let disk = Arc::new(open(Durability::Os).expect("opens"));
+    let stores: [(&str, Arc<dyn Store>); 2] = [("memory", Arc::new(memory())), ("disk", disk.clone())];
+    let logs = stores.map(|(name, store)| {
+        let (plain, beside) = runtime.block_on(async { (log(&*store, false).await, log(&*store, true).await) });
+        (name, store, plain, beside)
     });
-    group.bench_function("as chat, at the last cursor", |b| b.iter(|| chat(plain, last)));
-    group.bench_function("as chat, at the last cursor, timings beside each token", |b| b.iter(|| chat(beside, last)));
+    disk.checkpoint().expect("checkpointed");
+    let envelope = |id| chat::Envelope::new(id, 0, "model");
+    let mut group = c.benchmark_group("resume in 100,000 records");
+    for (name, store, plain, _) in &logs {
+        let native = |after| runtime.block_on(first_frames(store, *plain, after, Native::short()));
+        let chance = || Cursor(fastrand::u64(0..RECORDS));
+        group.bench_function(format!("{name}, at a cursor by chance"), |b| b.iter(|| native(chance())));
+        group.bench_function(format!("{name}, at the first cursor"), |b| b.iter(|| native(Cursor::START)));
+    }
     group.finish();
     // A budget is for the slow ones too, and a mean hides them.
-    for (name, id) in [("as chat", plain), ("as chat, timings beside each token", beside)] {
-        let times = (0..1000).map(|_| {
-            let began = Instant::now();
-            black_box(chat(id, last));
-            began.elapsed().as_secs_f64() * 1e3
+    let measure = std::env::args().any(|argument| argument == "--bench");
+    for (name, store, plain, beside) in &logs {
+        let row = |protocol: &str, resume: &dyn Fn(Cursor)| {
+            let times = (0..if measure { 1000 } else { 1 }).map(|n| {
+                let after = if n % 2 == 0 { Cursor(RECORDS - 1) } else { Cursor(fastrand::u64(1..RECORDS)) };
+                let began = Instant::now();
+                resume(after);
+                began.elapsed().as_secs_f64() * 1e3
+            });
+            let times = figures::Sample::new(times);
+            let (low, high) = times.interval();
+            let (p50, p99) = (times.median(), times.at(0.99));
+            println!("resume, {name}, {protocol:32} p50 {p50:.2} ms ({low:.2} to {high:.2}), p99 {p99:.2} ms");
+        };
+        let frames = |id, after, encoder| _ = black_box(runtime.block_on(first_frames(store, id, after, encoder)));
+        row("native", &|after| _ = black_box(runtime.block_on(first_frames(store, *plain, after, Native::short()))));
+        row("chat", &|after| frames(*plain, after, ChatEncode::new(envelope(*plain), false)));
+        row("chat, timings beside each token", &|after| {
+            frames(*beside, after, ChatEncode::new(envelope(*beside), false))
         });
-        let measure = std::env::args().any(|argument| argument == "--bench");
-        let times = figures::Sample::new(times.take(if measure { 1000 } else { 1 }));
-        let (low, high) = times.interval();
-        println!(
-            "resume at the last cursor, {name}: p50 {:.2} ms ({low:.2} to {high:.2}), p99 {:.2} ms",
-            times.median(),
-            times.at(0.99)
-        );
+        row("messages", &|after| {
+            let encoder = MessagesEncode::new(*plain, "model");
+            _ = black_box(runtime.block_on(first_frames(store, *plain, after, encoder)));
+        });
+        row("responses", &|after| {
+            let encoder = ResponsesEncode::new(responses::Envelope::new(*plain, 0, "model", None));
+            _ = black_box(runtime.block_on(first_frames(store, *plain, after, encoder)));
+        });
     }
 }

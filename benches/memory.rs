@@ -94,6 +94,7 @@ impl House {
             max_upload: Default::default(),
             body_timeout: second * 60,
             cors: vec![],
+            hosts: None,
         };
         let routes = api::router(Arc::new(Api::new(gateway.clone(), Templates::new("prompts".into()), settings)));
         Self { gateway, tokens, routes }

@@ -2,7 +2,7 @@
 //!
 //! Each engine runs in a process of its own and gets the same streams of the same upstream, in turn; what a process used is read from
 //! `/proc`. The ratio to memory in the same round is what counts: the machine's mood is in both.
-//! Then what a folder of finished answers costs: its size, the memory, opening it, reading anywhere in it.
+//! Then what a folder of finished answers costs: its size, the memory, starting on it, reading anywhere in it.
 //! `cargo bench --bench store`
 #![expect(clippy::print_stdout, reason = "it prints a table")]
 
@@ -12,17 +12,16 @@ mod chunk;
 mod client;
 #[path = "common/figures.rs"]
 mod figures;
+#[expect(dead_code, reason = "a folder is looked at elsewhere")]
+#[path = "common/process.rs"]
+mod process;
 #[expect(dead_code, reason = "only the native protocol is asked here")]
 #[path = "common/upstream.rs"]
 mod upstream;
 
 use std::{
-    fs,
-    io::{BufRead, BufReader, Read},
     net::SocketAddr,
-    os::unix::fs::MetadataExt,
     path::Path,
-    process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -30,10 +29,10 @@ use std::{
 use client::{Client, EVENTS};
 use figures::Sample;
 use lastword::{
-    id::{Cursor, NodeId, StreamId},
+    id::{NodeId, StreamId},
     store::{Durability, Last, NewStream, Store, disk::Disk},
 };
-use tempfile::TempDir;
+use process::{Process, size_of};
 use tokio::runtime::Runtime;
 use upstream::{ask_native, now};
 
@@ -49,12 +48,12 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     let upstream = runtime.block_on(upstream::start());
     let (streams, tokens, rounds) = if measure { (STREAMS, TOKENS, 6) } else { (2, 16, 1) };
-    let engines = ENGINES.map(|(engine, durability)| Process::lastword(upstream, engine, durability));
+    let engines = ENGINES.map(|(engine, durability)| lastword(upstream, engine, durability));
     let mut rows = ENGINES.map(|_| Vec::new());
     for round in 0..rounds {
         for n in 0..engines.len() {
             let n = (n + round) % engines.len();
-            rows[n].push(engines[n].cost(&runtime, streams, tokens));
+            rows[n].push(cost(&engines[n], &runtime, streams, tokens));
         }
     }
     println!(
@@ -85,8 +84,9 @@ const LONG: usize = 500;
 /// The size of their JSON is that of the payloads, without what a record adds to them.
 fn kept(runtime: &Runtime, answers: usize) {
     let folder = tempfile::tempdir().expect("a folder");
-    let open = || Disk::open(folder.path(), Durability::Os, Duration::MAX, u64::MAX).expect("opens");
-    let store = open();
+    let open =
+        |folder: &Path| Disk::open(&folder.join("data"), Durability::Os, Duration::MAX, u64::MAX).expect("opens");
+    let store = open(folder.path());
     let words: Vec<_> = include_str!("../docs/ARCHITECTURE.md").split_whitespace().collect();
     let (mut ids, mut json) = (Vec::new(), 0);
     runtime.block_on(async {
@@ -113,29 +113,33 @@ fn kept(runtime: &Runtime, answers: usize) {
         }
     });
     drop(store);
-    let size: u64 = size(folder.path());
+    let size = size_of(folder.path());
     let began = Instant::now();
-    let store = open();
-    let opened = began.elapsed();
+    let server = Process::start_in(folder, &[("STORE__RETAIN", "1000d"), ("STORE__MAX_BYTES", "1TiB")]);
+    let ready = began.elapsed();
     let mut reads: Vec<f64> = Vec::new();
     runtime.block_on(async {
+        let mut client = Client::connect(server.address()).await;
         for n in 0..2000.min(answers) {
-            let (id, after) = (ids[n.wrapping_mul(7919) % ids.len()], Cursor((n * 13 % LONG) as u64));
+            let (id, after) = (ids[n.wrapping_mul(7919) % ids.len()], n * 13 % LONG);
             let began = Instant::now();
-            let page = store.read(id, after, 16 * 1024, None).await.expect("readable");
+            let what = format!("GET /v1/streams/{id}/events?after={after}");
+            client.ask(&what, EVENTS, "", |_| {}).await;
             reads.push(began.elapsed().as_secs_f64() * 1e3);
-            assert_eq!(page.records().next().map(|(cursor, _)| cursor), Some(after.plus(1)));
         }
     });
     let reads = Sample::new(reads);
     println!(
-        "\n{answers} answers of {LONG} tokens: {:.2} × their JSON on disk, opened in {:.1} ms, {} MB resident; a read p50 {:.2} ms, p99 {:.2} ms",
+        "\n{answers} answers of {LONG} tokens: {:.2} × their JSON on disk; a server on them is ready after {:.0} ms; 2,000 of them read \
+         behind some cursor to the end: p50 {:.2} ms, p99 {:.2} ms each, and {} MB resident then",
         size as f64 / json as f64,
-        opened.as_secs_f64() * 1e3,
-        resident() >> 20,
+        ready.as_secs_f64() * 1e3,
         reads.at(0.5),
-        reads.at(0.99)
+        reads.at(0.99),
+        server.memory() >> 20
     );
+    let folder = server.stop();
+    let store = open(folder.path());
     // Its room comes back when it is gone.
     let began = Instant::now();
     runtime.block_on(async {
@@ -146,21 +150,7 @@ fn kept(runtime: &Runtime, answers: usize) {
     store.checkpoint().expect("checkpointed");
     println!("all removed in {:.1} s", began.elapsed().as_secs_f64());
     drop(store);
-    println!("{} MB were, {} MB are left on disk", size >> 20, self::size(folder.path()) >> 20);
-}
-
-/// What a folder takes up.
-fn size(folder: &Path) -> u64 {
-    let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry"));
-    let of = |path: &Path| fs::metadata(path).map_or(0, |file| file.blocks() * 512);
-    entries.map(|entry| if entry.path().is_dir() { size(&entry.path()) } else { of(&entry.path()) }).sum()
-}
-
-/// Memory of this process that is its own.
-fn resident() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").expect("a process");
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap_or_default();
-    line.split_whitespace().next().and_then(|kb| kb.parse::<u64>().ok()).unwrap_or_default() * 1024
+    println!("{} MB were, {} MB are left on disk", size >> 20, size_of(folder.path()) >> 20);
 }
 
 /// What one run of one engine came to.
@@ -170,66 +160,22 @@ struct Row {
     p99: f64,
 }
 
-/// A server of its own process.
-struct Process {
-    child: Child,
-    address: SocketAddr,
-    _folder: TempDir,
+/// What so many streams at once cost a server, with tokens of so many each.
+fn cost(server: &Process, runtime: &Runtime, streams: usize, tokens: usize) -> Row {
+    let body = ask_native("up/", tokens, 1, EVERY);
+    let before = server.used();
+    let mut waits = runtime.block_on(run(server.address(), &body, streams));
+    let cpu = (server.used() - before) as f64 / waits.len() as f64 / 1e3;
+    assert_eq!(waits.len(), streams * tokens, "every token was delivered");
+    waits.sort_unstable();
+    let at = |share: usize| waits[(waits.len() - 1) * share / 100] as f64 / 1e3;
+    Row { cpu, p50: at(50), p99: at(99) }
 }
 
-impl Process {
-    fn lastword(upstream: SocketAddr, engine: &str, durability: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lastword"));
-        command
-            .args(["serve", "--listen", "127.0.0.1:0"])
-            .env("LASTWORD_BACKENDS__UP__KIND", "openai")
-            .env("LASTWORD_BACKENDS__UP__BASE_URL", format!("http://{upstream}/v1"))
-            .env("LASTWORD_STORE__ENGINE", engine)
-            .env("LASTWORD_STORE__DURABILITY", durability)
-            .env("LASTWORD_LOG__FILTER", "lastword::server=info,warn")
-            .current_dir(folder.path());
-        let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary");
-        let log = child.stderr.take().expect("a pipe");
-        let address = address(log, "listening on http://");
-        Self { child, address, _folder: folder }
-    }
-
-    fn cost(&self, runtime: &Runtime, streams: usize, tokens: usize) -> Row {
-        let body = ask_native(tokens, 1, EVERY);
-        let before = self.used();
-        let mut waits = runtime.block_on(run(self.address, &body, streams));
-        let cpu = (self.used() - before) as f64 / waits.len() as f64 / 1e3;
-        assert_eq!(waits.len(), streams * tokens, "every token was delivered");
-        waits.sort_unstable();
-        let at = |share: usize| waits[(waits.len() - 1) * share / 100] as f64 / 1e3;
-        Row { cpu, p50: at(50), p99: at(99) }
-    }
-
-    /// Nanoseconds on a CPU so far, of all its threads.
-    fn used(&self) -> u64 {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("it runs");
-        let of = |task: fs::DirEntry| {
-            let times = fs::read_to_string(task.path().join("schedstat")).ok()?;
-            times.split(' ').next()?.parse::<u64>().ok()
-        };
-        tasks.filter_map(|task| of(task.ok()?)).sum()
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// The address behind these words in the first line that has them. What follows is read and forgotten.
-fn address(from: impl Read + Send + 'static, words: &'static str) -> SocketAddr {
-    let mut lines = BufReader::new(from).lines().map_while(Result::ok);
-    let found = lines.by_ref().find_map(|line| line.split_once(words)?.1.trim().parse().ok());
-    std::thread::spawn(move || lines.for_each(drop));
-    found.expect("it says where it listens")
+fn lastword(upstream: SocketAddr, engine: &str, durability: &str) -> Process {
+    let url = format!("http://{upstream}/v1");
+    let up = [("BACKENDS__UP__KIND", "openai"), ("BACKENDS__UP__BASE_URL", &*url)];
+    Process::start(&[up[0], up[1], ("STORE__ENGINE", engine), ("STORE__DURABILITY", durability)])
 }
 
 /// Reads so many streams at once; gives back how long each token was under way, in µs.

@@ -144,6 +144,17 @@ impl Client {
         Ok(Self { http, base, headers: HeaderMap::new() })
     }
 
+    /// A client of whoever listens on this Unix socket.
+    ///
+    /// # Errors
+    /// As of [`Client::new`].
+    pub fn of_socket(socket: &Path) -> Result<Self, Unusable> {
+        let base = Url::parse("http://lastword").map_err(|why| Unusable(why.to_string()))?;
+        let http = connections(&base, IDLE_NEAR).unix_socket(socket).build();
+        let http = http.map_err(|error| Unusable(root_cause(&error)))?;
+        Ok(Self { http, base, headers: HeaderMap::new() })
+    }
+
     /// Sends this header with every request.
     ///
     /// # Errors

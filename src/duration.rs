@@ -12,6 +12,19 @@ pub fn serialize<S: Serializer>(duration: &Duration, s: S) -> Result<S::Ok, S::E
     s.collect_str(&humantime::format_duration(*duration))
 }
 
+/// Where it may be left out.
+pub mod option {
+    use super::{Deserializer, Duration};
+
+    /// Reads what people write.
+    ///
+    /// # Errors
+    /// As of [`super::deserialize`].
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Duration>, D::Error> {
+        super::deserialize(d).map(Some)
+    }
+}
+
 /// Reads what people write.
 ///
 /// # Errors

@@ -284,7 +284,8 @@ pub struct Notice {
     pub message: Option<String>,
 }
 
-/// Something of the upstream's protocol that we do not know.
+/// Something of the upstream's protocol that we do not know. One whose name begins with [`Opaque::BESIDE`] belongs to the record that
+/// follows it, and matters to nobody behind that.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Opaque {
     /// Whose it is.
@@ -293,6 +294,11 @@ pub struct Opaque {
     pub name: String,
     /// As the upstream sent it.
     pub json: Json,
+}
+
+impl Opaque {
+    /// See the type.
+    pub const BESIDE: &str = ":next ";
 }
 
 /// An event of the user's own stream, unchanged.

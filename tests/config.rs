@@ -13,6 +13,7 @@ use bytesize::ByteSize;
 use lastword::{
     cli::check::Summary,
     config::{Backend, Config, Env, Flag},
+    store::Engine,
     telemetry::Format,
 };
 
@@ -104,6 +105,11 @@ fn a_wrong_value_has_a_line_a_key_and_a_way_to_write_it() {
         (
             "[server]\ncors = [\"https://a\",\n\"https://b/\"]",
             ":2: server.cors: `https://b/` is not an origin; write \"https://app.example.com\", without a path",
+        ),
+        ("[server]\nhosts = [\"a\", \"*\"]", ":2: server.hosts: `*` stands for every name, so it stands alone"),
+        (
+            "[server]\nhosts = [\"a:80\"]",
+            ":2: server.hosts: `a:80` is not a host's name; write \"app.example.com\", without a scheme and without a port",
         ),
         (
             "[log]\nfilter = \"lastword=loud\"",
@@ -290,6 +296,18 @@ fn a_variable_that_is_not_set_is_named_with_its_key_and_line() {
         said("[server]\ncors = [\"https://a\",\n\"${B\"]"),
         "lastword.toml:3: server.cors: `${` begins the name of a variable, `${NAME}`; write `$${` for the two characters"
     );
+}
+
+#[test]
+fn how_long_and_how_much_is_kept_depends_on_the_engine_unless_it_is_said() {
+    let store = |text| parse(text).store;
+    let (hour, gib) = (Duration::from_secs(3600), ByteSize::gib(1));
+    let disk = store("");
+    assert_eq!((disk.engine, disk.retain, disk.max_bytes), (Engine::Disk, 24 * hour, ByteSize::gib(10)));
+    let memory = store("[store]\nengine = \"memory\"");
+    assert_eq!((memory.engine, memory.retain, memory.max_bytes), (Engine::Memory, hour, gib));
+    let said = store("[store]\nengine = \"memory\"\nretain = \"2h\"\nmax_bytes = \"3GiB\"");
+    assert_eq!((said.retain, said.max_bytes), (2 * hour, ByteSize::gib(3)));
 }
 
 // Without a file.

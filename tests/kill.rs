@@ -1,7 +1,7 @@
 //! `kill -9` under load: whatever any reader saw is there after the restart, unchanged, once, and each answer has one end.
 //!
 //! The real binary, with answers running and readers attached, is killed at a random moment and started again on the same folder,
-//! many times over. `LASTWORD_KILLS` says how many.
+//! many times over, on several folders at once; now and then while it starts. `LASTWORD_KILLS` says how many times in all.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -9,6 +9,7 @@ use std::{
     collections::BTreeMap,
     env, fs,
     io::{BufRead, BufReader, Read, Write},
+    mem,
     net::TcpStream,
     path::Path,
     process::{Child, Command, Stdio},
@@ -18,10 +19,12 @@ use std::{
 
 use serde_json::{Value, json};
 
-/// Answers that run when it is killed.
-const STREAMS: usize = 50;
-/// Words of an answer: longer than any life.
-const WORDS: usize = 2000;
+/// Folders, each with a lastword of its own: what they wait for they wait for together.
+const FOLDERS: usize = 4;
+/// Answers that begin in each life.
+const STREAMS: usize = 12;
+/// Words of an answer: some end in their life, some are longer than any.
+const WORDS: [usize; 3] = [4, 25, 2000];
 
 /// A running lastword. Dropping it is `kill -9`.
 struct Server {
@@ -29,16 +32,21 @@ struct Server {
     address: String,
 }
 
+/// Dropping it does nothing.
+fn spawn(folder: &Path) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_lastword"))
+        .args(["serve", "--listen", "127.0.0.1:0"])
+        .current_dir(folder)
+        .env_clear()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
 impl Server {
     fn start(folder: &Path) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_lastword"))
-            .args(["serve", "--listen", "127.0.0.1:0"])
-            .current_dir(folder)
-            .env_clear()
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = spawn(folder);
         let (found, address) = std::sync::mpsc::channel();
         let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
         for said in [Box::new(out) as Box<dyn Read + Send>, Box::new(err)] {
@@ -147,79 +155,127 @@ impl Seen {
 }
 
 fn words(of: usize) -> String {
-    (0..WORDS).map(|n| format!("{of}.{n} ")).collect::<String>().trim_end().to_owned()
+    (0..WORDS[of % WORDS.len()]).map(|n| format!("{of}.{n} ")).collect::<String>().trim_end().to_owned()
 }
 
 fn prompt(of: usize) -> Value {
-    json!({"prompt": "go", "model": "mock/words", "backend_options": {"text": words(of), "delay": "2ms", "jitter": "2ms"}})
+    json!({"prompt": "go", "model": "mock/words", "backend_options": {"text": words(of), "delay": "4ms", "jitter": "2ms"}})
 }
 
-#[test]
-fn what_a_reader_saw_is_there_after_a_kill_and_each_answer_ends_once() {
-    let kills = env::var("LASTWORD_KILLS").map_or(20, |kills| kills.parse().unwrap());
-    let folder = tempfile::tempdir().unwrap();
-    let store = "[store]\nengine = \"disk\"\n[log]\nfilter = \"info\"\n[backends.mock]\nkind = \"mock\"\n";
-    fs::write(folder.path().join("lastword.toml"), store).unwrap();
-    let mut left: Vec<(usize, String, Seen)> = Vec::new();
-    let (mut ends, mut seen_records) = (0, 0);
-    for round in 0..=kills {
-        let server = Server::start(folder.path());
-        let began = Instant::now();
-        // Those of the last life: each reader comes back with its cursor, and is told the rest and the end.
-        thread::scope(|scope| {
-            for (of, id, seen) in &left {
-                let (server, mut seen) = (&server, seen.clone());
-                scope.spawn(move || {
-                    let before = seen.clone();
-                    seen.read_on(server, id);
-                    assert!(seen.ended, "stream {id} has no end");
-                    assert!(began.elapsed() < Duration::from_secs(10), "an end within a moment");
-                    let mut again = Seen::default();
-                    again.read_on(server, id);
-                    assert_eq!(again, seen, "what was seen has not changed");
-                    assert!(before.events.iter().all(|(at, said)| again.events.get(at) == Some(said)));
-                    assert!(words(*of).starts_with(&seen.text()), "a prefix of what the model says");
-                    let end = seen.events.values().next_back().unwrap();
-                    assert!(end.contains("interrupted"), "{end}");
-                    let state = server.get(&format!("/v1/streams/{id}"));
-                    assert_eq!((&state["status"], &state["cursor"]), (&json!("interrupted"), &json!(seen.last())));
-                });
+/// An answer, and what each of its readers has seen of it.
+struct Answer {
+    of: usize,
+    id: String,
+    seen: Vec<Seen>,
+}
+
+impl Answer {
+    fn begin(server: &Server, of: usize) -> Self {
+        let (status, made) = server.post("/v1/streams", &format!("key-{of}"), &prompt(of));
+        assert_eq!(status, 201, "{made}");
+        Self { of, id: made["id"].as_str().unwrap().to_owned(), seen: Vec::new() }
+    }
+
+    /// After a kill: each reader comes back with its cursor, and is told the rest and the end. All have seen the same.
+    fn check(&self, server: &Server) {
+        let mut whole = Seen::default();
+        whole.read_on(server, &self.id);
+        assert!(whole.ended, "stream {} has no end", self.id);
+        for before in &self.seen {
+            let mut seen = before.clone();
+            if !seen.ended {
+                seen.read_on(server, &self.id);
             }
-        });
-        for (of, id, seen) in left.iter().take(3).filter(|(.., seen)| seen.text().contains(' ')) {
-            let (status, again) = server.post("/v1/streams", &format!("key-{of}"), &prompt(*of));
-            assert_eq!(again["id"], **id, "the same request finds its answer: {status}, {} was seen", seen.text());
+            assert!(
+                before.events.iter().all(|(at, said)| whole.events.get(at) == Some(said)),
+                "what was seen is there"
+            );
+            assert_eq!(seen, whole, "a reader that comes back has all of it, once");
         }
-        ends += left.len();
-        if round == kills {
-            break;
+        let (said, words, end) = (whole.text(), words(self.of), whole.events.values().next_back().unwrap());
+        let status = if end.contains("completed") { "completed" } else { "interrupted" };
+        assert!(end.contains(status), "{end}");
+        assert!(if status == "completed" { said == words } else { words.starts_with(&said) }, "{status}: {said}");
+        let state = server.get(&format!("/v1/streams/{}", self.id));
+        assert_eq!((&state["status"], &state["cursor"]), (&json!(status), &json!(whole.last())));
+        // Who asked and was not told of the answer asks again, and pays once.
+        if said.contains(' ') {
+            let (status, again) = server.post("/v1/streams", &format!("key-{}", self.of), &prompt(self.of));
+            assert_eq!(again["id"], self.id, "{status}");
         }
-        let streams: Vec<_> = (0..STREAMS).map(|n| round * STREAMS + n).collect();
-        let ids = streams.iter().map(|of| {
-            let (status, made) = server.post("/v1/streams", &format!("key-{of}"), &prompt(*of));
-            assert_eq!(status, 201, "{made}");
-            made["id"].as_str().unwrap().to_owned()
-        });
-        let ids: Vec<_> = ids.collect();
-        left = thread::scope(|scope| {
-            let readers: Vec<_> = ids
-                .iter()
-                .map(|id| {
-                    let socket = server.ask(&format!("GET /v1/streams/{id}/events HTTP/1.0\r\n\r\n"));
+    }
+}
+
+/// One life: what the last one left is checked, answers begin, readers come, and it is killed. Gives back what is left.
+fn live(folder: &Path, left: &[Answer], began: usize, chance: &mut fastrand::Rng) -> Vec<Answer> {
+    if chance.u8(0..4) == 0 {
+        let mut child = spawn(folder);
+        thread::sleep(Duration::from_micros(chance.u64(0..100_000)));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let server = Server::start(folder);
+    let up = Instant::now();
+    left.iter().for_each(|answer| answer.check(&server));
+    assert!(up.elapsed() < Duration::from_secs(10), "an end within a moment");
+    if began == 0 {
+        return Vec::new();
+    }
+    let mut answers: Vec<_> = (began..began + STREAMS).map(|of| Answer::begin(&server, of)).collect();
+    thread::scope(|scope| {
+        let readers: Vec<_> = answers
+            .iter()
+            .map(|answer| {
+                let from = |last: u64| {
+                    format!("GET /v1/streams/{}/events HTTP/1.0\r\nlast-event-id: {last}\r\n\r\n", answer.id)
+                };
+                let sockets = [server.ask(&from(0)), server.ask(&from(1))];
+                sockets.map(|socket| {
                     scope.spawn(move || {
                         let mut seen = Seen::default();
                         seen.take(BufReader::new(socket));
                         seen
                     })
                 })
-                .collect();
-            thread::sleep(Duration::from_micros(fastrand::u64(0..300_000)));
-            drop(server);
-            let seen = readers.into_iter().map(|reader| reader.join().unwrap());
-            streams.into_iter().zip(ids.clone()).zip(seen).map(|((of, id), seen)| (of, id, seen)).collect()
-        });
-        seen_records += left.iter().map(|(.., seen)| seen.events.len()).sum::<usize>();
+            })
+            .collect();
+        thread::sleep(Duration::from_micros(chance.u64(0..250_000)));
+        drop(server);
+        for (answer, readers) in answers.iter_mut().zip(readers) {
+            answer.seen = readers.map(|reader| reader.join().unwrap()).into();
+        }
+    });
+    answers
+}
+
+#[test]
+fn what_a_reader_saw_is_there_after_a_kill_and_each_answer_ends_once() {
+    let kills = match env::var("LASTWORD_KILLS") {
+        Ok(kills) => kills.parse().unwrap(),
+        Err(_) if env::var("LASTWORD_TEST").is_ok_and(|test| test == "full") => 1000,
+        Err(_) => 200,
+    };
+    let seen: usize = thread::scope(|scope| {
+        let folders: Vec<_> =
+            (0..FOLDERS).map(|n| scope.spawn(move || kill_over_and_over(n, kills / FOLDERS))).collect();
+        folders.into_iter().map(|folder| folder.join().unwrap()).sum()
+    });
+    assert!(seen > kills, "nobody saw anything: it was killed too early");
+}
+
+/// Gives back how many records were seen before a kill.
+fn kill_over_and_over(n: usize, kills: usize) -> usize {
+    let folder = tempfile::tempdir().unwrap();
+    let durability = if n == 0 { "disk" } else { "os" };
+    let config = format!(
+        "[store]\nengine = \"disk\"\ndurability = \"{durability}\"\n[log]\nfilter = \"info\"\n[backends.mock]\nkind = \"mock\"\n"
+    );
+    fs::write(folder.path().join("lastword.toml"), config).unwrap();
+    let (mut chance, mut left, mut records) = (fastrand::Rng::new(), Vec::new(), 0);
+    for life in 1..=kills {
+        left = live(folder.path(), &mem::take(&mut left), life * STREAMS, &mut chance);
+        records += left.iter().flat_map(|answer| &answer.seen).map(|seen| seen.events.len()).sum::<usize>();
     }
-    assert_eq!(ends, kills * STREAMS);
-    assert!(kills == 0 || seen_records > 0, "nobody saw anything: it was killed too early");
+    live(folder.path(), &left, 0, &mut chance);
+    records
 }

@@ -12,10 +12,10 @@ use std::{pin::pin, time::Duration};
 use fake::{Fake, Step, ask, sse};
 use futures_util::{FutureExt, StreamExt};
 use lastword::{
-    backend::{Backend, BackendError, ErrorKind, http::Config, openai::OpenAi, responses::Responses},
+    backend::{Backend, BackendError, ErrorKind, Events, http::Config, openai::OpenAi, responses::Responses},
     client::Secret,
     event::{Event, Json},
-    prompt::{Message, Prompt, Role},
+    prompt::{Message, Params, Prompt, Role},
     protocol::{Decode, chat::ChatDecode},
     wire::sse::Parser,
 };
@@ -66,6 +66,73 @@ async fn a_whole_answer_is_its_events() {
 async fn the_end_of_the_body_after_a_finish_reason_is_an_end() {
     let (events, error) = answer(sse(&REST.replace("data: [DONE]\n\n", ""))).await;
     assert_eq!((events.last().map(String::as_str), error), (Some("finish stop"), None));
+}
+
+/// Reads to the finish reason; then the clock stands still but for the test.
+async fn finished(fake: &Fake, silence: Option<Duration>, n: Option<u64>) -> Events {
+    let mut config = Config::new(&fake.url());
+    config.timeouts.silence = silence.unwrap_or(config.timeouts.silence);
+    let params = Params { n, ..Params::default() };
+    let mut events = OpenAi::new("fake", config).unwrap().generate(&Prompt { params, ..Prompt::default() }, "m");
+    while !matches!(events.next().await, Some(Ok(Event::Finish(..)))) {}
+    tokio::time::pause();
+    events
+}
+
+/// How long it takes until the answer ends well, in milliseconds.
+async fn ends_within(events: Events) -> u128 {
+    let began = tokio::time::Instant::now();
+    let rest = tokio::time::timeout(Duration::from_secs(3600), events.collect::<Vec<_>>()).await;
+    assert_eq!(rest.expect("it ends"), [], "nothing follows");
+    let waited = began.elapsed().as_millis();
+    tokio::time::resume();
+    waited
+}
+
+#[tokio::test]
+async fn what_follows_a_finish_reason_is_waited_for_a_short_while() {
+    let whole = || Step::Write(sse(&REST.replace("data: [DONE]\n\n", "")));
+    for (silence, waits) in [(None, 5000), (Some(Duration::from_secs(1)), 500)] {
+        let fake = Fake::new(vec![vec![whole(), Step::WaitForClose]]).await;
+        let waited = ends_within(finished(&fake, silence, None).await).await;
+        assert!((waits..waits + 10).contains(&waited), "before the silence clock rings: {waited}");
+    }
+    // The count of tokens is waited for, and what is behind it; a comment is none of it.
+    let usage = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":2}}\n\n";
+    let told = [Step::Write(usage.into()), Step::WaitForTest, Step::Write(b": ping\n\n".to_vec()), Step::WaitForClose];
+    let fake = Fake::new(vec![[whole(), Step::WaitForTest].into_iter().chain(told).collect()]).await;
+    let mut events = finished(&fake, None, None).await;
+    assert!(matches!(after(4000, &fake, &mut events).await, Event::Usage(_)));
+    assert_eq!(after(4000, &fake, &mut events).await, Event::Alive);
+    let waited = ends_within(events).await;
+    assert!(waited <= 1010, "{waited}");
+}
+
+/// The next event, which the upstream writes after so many milliseconds.
+async fn after(ms: u64, fake: &Fake, events: &mut Events) -> Event<'static> {
+    assert!(events.next().now_or_never().is_none(), "it waits");
+    tokio::time::advance(Duration::from_millis(ms)).await;
+    tokio::time::resume();
+    fake.go_on();
+    let event = events.next().await.unwrap().unwrap();
+    tokio::time::pause();
+    event
+}
+
+/// One choice may be over before another begins.
+#[tokio::test]
+async fn an_answer_is_whole_when_each_choice_that_was_asked_for_is_over() {
+    let second = REST.replace("\"index\":0", "\"index\":1");
+    let first = sse(&REST.replace("data: [DONE]\n\n", ""));
+    let steps = vec![Step::Write(first), Step::WaitForTest, Step::Write(second.into()), Step::WaitForClose];
+    let fake = Fake::new(vec![steps]).await;
+    let mut events = finished(&fake, None, Some(2)).await;
+    tokio::time::advance(Duration::from_secs(60)).await;
+    tokio::time::resume();
+    assert!(events.next().now_or_never().is_none(), "it waits");
+    fake.go_on();
+    let rest: Vec<_> = events.map(Result::unwrap).collect().await;
+    assert!(rest.iter().any(|event| matches!(event, Event::Finish(1, _))), "{rest:?}");
 }
 
 #[tokio::test]

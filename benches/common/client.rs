@@ -9,7 +9,7 @@ use tokio::{
 };
 
 /// What an answer in events is asked for with.
-pub(crate) const EVENTS: &str = "text/event-stream";
+pub(crate) const EVENTS: &str = "accept: text/event-stream";
 
 pub(crate) struct Client {
     socket: TcpStream,
@@ -30,11 +30,11 @@ impl Client {
         Self { socket, buffer: Vec::with_capacity(64 * 1024) }
     }
 
-    /// Asks (`what` is method and path), shows `each` token's time stamp as it comes, and gives the body back at its end.
-    pub(crate) async fn ask(&mut self, what: &str, accept: &str, body: &str, mut each: impl FnMut(u64)) -> &[u8] {
+    /// Asks (`what` is method and path, `headers` are lines), shows `each` token's time stamp as it comes, and gives the body back at its end.
+    pub(crate) async fn ask(&mut self, what: &str, headers: &str, body: &str, mut each: impl FnMut(u64)) -> &[u8] {
         let length = body.len();
         let request = format!(
-            "{what} HTTP/1.1\r\nhost: bench\r\naccept: {accept}\r\ncontent-type: application/json\r\n\
+            "{what} HTTP/1.1\r\nhost: localhost\r\n{headers}\r\ncontent-type: application/json\r\n\
              content-length: {length}\r\n\r\n{body}"
         );
         self.socket.write_all(request.as_bytes()).await.expect("the server reads");

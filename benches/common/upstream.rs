@@ -1,4 +1,4 @@
-//! An upstream that answers at once: Chat Completions over raw HTTP/1.1, one chunk a token.
+//! An upstream that answers at once, over raw HTTP/1.1, one event a token: in Chat Completions, Responses or Messages, by the path.
 //!
 //! How it answers is said by the model's name, so it can be asked through anything: `200x1-20000` is 200 tokens, one a write,
 //! a write every 20,000 µs. A token's text is `@` and the time it was written, in microseconds since [`now`] began.
@@ -10,7 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::chunk::chunk;
+#[path = "answer.rs"]
+mod answer;
+
+use answer::Answer;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -23,18 +26,20 @@ pub(crate) fn now() -> u64 {
     BEGAN.get_or_init(Instant::now).elapsed().as_micros().try_into().unwrap_or(u64::MAX)
 }
 
+/// The name of the model that answers so.
+pub(crate) fn model(tokens: usize, together: usize, every: Duration) -> String {
+    format!("{tokens}x{together}-{}", every.as_micros())
+}
+
 /// The body of a request for this answer; `prefix` is the name of the backend and `/`, or nothing.
 pub(crate) fn ask(prefix: &str, tokens: usize, together: usize, every: Duration) -> String {
-    let micros = every.as_micros();
-    format!(
-        r#"{{"model":"{prefix}{tokens}x{together}-{micros}","messages":[{{"role":"user","content":"hi"}}],"stream":true}}"#
-    )
+    let model = model(tokens, together, every);
+    format!(r#"{{"model":"{prefix}{model}","messages":[{{"role":"user","content":"hi"}}],"stream":true}}"#)
 }
 
 /// The same in lastword's native protocol.
-pub(crate) fn ask_native(tokens: usize, together: usize, every: Duration) -> String {
-    let micros = every.as_micros();
-    format!(r#"{{"prompt":"hi","model":"up/{tokens}x{together}-{micros}"}}"#)
+pub(crate) fn ask_native(prefix: &str, tokens: usize, together: usize, every: Duration) -> String {
+    format!(r#"{{"prompt":"hi","model":"{prefix}{}"}}"#, model(tokens, together, every))
 }
 
 /// Listens on a free port, for as long as the runtime lives.
@@ -54,40 +59,54 @@ async fn serve(mut socket: TcpStream) -> Option<()> {
     socket.set_nodelay(true).ok()?;
     let mut request = Vec::new();
     loop {
-        let body = loop {
-            if let Some(body) = whole(&request) {
-                break body;
+        let (path, body) = loop {
+            if let Some(whole) = whole(&request) {
+                break whole;
             }
             if socket.read_buf(&mut request).await.ok()? == 0 {
                 return None;
             }
         };
-        let (tokens, together, every) = pace(body)?;
+        let (pace, answer) = (Pace::of(body)?, Answer::at(path));
         request.clear();
-        answer(&mut socket, tokens, together, every).await.ok()?;
+        say(&mut socket, answer, pace).await.ok()?;
     }
 }
 
-/// The body, when all of it is here.
-fn whole(request: &[u8]) -> Option<&str> {
+/// The path and the body, when all of it is here.
+fn whole(request: &[u8]) -> Option<(&str, &str)> {
     let text = std::str::from_utf8(request).ok()?;
     let (head, body) = text.split_once("\r\n\r\n")?;
+    let path = head.split(' ').nth(1)?;
     let head = head.to_ascii_lowercase();
     let length: usize = head.split_once("content-length: ")?.1.lines().next()?.trim().parse().ok()?;
-    (body.len() == length).then_some(body)
+    (body.len() == length).then_some((path, body))
 }
 
-fn pace(body: &str) -> Option<(usize, usize, Duration)> {
-    let (model, _) = body.split_once(r#""model":""#)?.1.split_once('"')?;
-    let (tokens, rest) = model.split_once('x')?;
-    let (together, micros) = rest.split_once('-')?;
-    Some((tokens.parse().ok()?, together.parse().ok()?, Duration::from_micros(micros.parse().ok()?)))
+/// So many tokens, so many of them in one write, a write every so often.
+struct Pace {
+    tokens: usize,
+    together: usize,
+    every: Duration,
 }
 
-async fn answer(socket: &mut TcpStream, tokens: usize, together: usize, every: Duration) -> std::io::Result<()> {
+impl Pace {
+    fn of(body: &str) -> Option<Self> {
+        let (model, _) = body.split_once(r#""model":""#)?.1.split_once('"')?;
+        let (tokens, rest) = model.split_once('x')?;
+        let (together, micros) = rest.split_once('-')?;
+        let every = Duration::from_micros(micros.parse().ok()?);
+        Some(Self { tokens: tokens.parse().ok()?, together: together.parse().ok()?, every })
+    }
+}
+
+async fn say(socket: &mut TcpStream, answer: Answer, pace: Pace) -> std::io::Result<()> {
+    let Pace { tokens, together, every } = pace;
     let mut out = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+    answer.before().iter().for_each(|data| put(&mut out, &answer.event(data)));
     socket.write_all(&out).await?;
     out.clear();
+    let mut said = String::new();
     // Each answer has a phase of its own, so that many of them do not write at the same moment.
     let mut next = tokio::time::Instant::now() + every.mul_f32(fastrand::f32());
     for token in 0..tokens {
@@ -99,17 +118,15 @@ async fn answer(socket: &mut TcpStream, tokens: usize, together: usize, every: D
                 next += every;
             }
         }
-        put(&mut out, &chunk(&format!("@{}", now())));
+        let text = format!("@{}", now());
+        put(&mut out, &answer.event(&answer.token(token, &text)));
+        said += &text;
     }
-    put(
-        &mut out,
-        r#"{"id":"chatcmpl-1","object":"chat.completion.chunk","created":1790000000,"model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#,
-    );
-    put(&mut out, "[DONE]");
+    answer.behind(tokens, &said).iter().for_each(|data| put(&mut out, &answer.event(data)));
     out.extend_from_slice(b"0\r\n\r\n");
     socket.write_all(&out).await
 }
 
-fn put(out: &mut Vec<u8>, data: &str) {
-    write!(out, "{:x}\r\ndata: {data}\n\n\r\n", data.len() + 8).expect("memory takes all");
+fn put(out: &mut Vec<u8>, event: &str) {
+    write!(out, "{:x}\r\n{event}\r\n", event.len()).expect("memory takes all");
 }

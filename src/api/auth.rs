@@ -1,9 +1,10 @@
 //! Who calls, and from which site.
 //!
 //! There is no authentication yet: everybody is nobody, and any credential that comes along is ignored. What is refused all the
-//! same is a page of a foreign site that makes a visitor's browser start, stop or erase answers.
+//! same is a page of a foreign site that makes a visitor's browser start, stop or erase answers; and, where only this machine is
+//! listened to, whoever asks under a name that is not this machine's.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     extract::{Request, State},
@@ -17,16 +18,42 @@ use super::{Api, error::Problem};
 /// The owner of every stream while authentication is off.
 pub const NOBODY: &str = "";
 
-/// Refuses state-changing requests that a browser sends for a foreign site, unless CORS allows that site.
+/// Refuses state-changing requests that a browser sends for a foreign site, unless CORS allows that site; and any request under a
+/// foreign name.
 pub async fn refuse_foreign_sites(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+    if let Some(hosts) = &api.settings.hosts
+        && let Some(name) = foreign_name(request.uri(), request.headers(), hosts)
+    {
+        let detail = format!("nobody here goes by the name `{name}`: only this machine is listened to");
+        return Problem::new(StatusCode::FORBIDDEN, "unknown_host", detail)
+            .field("Host")
+            .remedy("ask for localhost; or add the name to [server] hosts, where a proxy passes it on or names its upstream so")
+            .into_response();
+    }
     let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     if changes && foreign(request.uri(), request.headers()) && !allowed(request.headers(), &api.settings.cors) {
         return Problem::new(StatusCode::FORBIDDEN, "cross_site", "this request comes from a page of another site")
             .field("Origin")
-            .remedy("add the page's origin to [server] cors; behind a proxy, pass the Host header on")
+            .remedy("add the page's origin to [server] cors; behind a proxy, pass the Host header on and name it in [server] hosts")
             .into_response();
     }
     next.run(request).await
+}
+
+/// The name under which is asked, if it is none of ours. A page can have its own name point at this machine (DNS rebinding), and its
+/// browser then takes the two for one site. It can do so with no address, nor can it leave the name out: that is a program.
+fn foreign_name(uri: &Uri, headers: &HeaderMap, hosts: &[String]) -> Option<String> {
+    let header = headers.get(header::HOST).map(|name| name.to_str().unwrap_or("?"));
+    // HTTP/1 says whom it asks in a header, HTTP/2 in the URI.
+    let mut named =
+        [header, uri.authority().map(Authority::as_str)].into_iter().flatten().filter(|name| !name.is_empty());
+    let ours = |name: &str| {
+        let Ok(authority) = name.parse::<Authority>() else { return false };
+        let host = authority.host().trim_end_matches('.').to_ascii_lowercase();
+        let is_address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok();
+        is_address || host == "localhost" || host.ends_with(".localhost") || hosts.contains(&host)
+    };
+    named.find(|name| !ours(name)).map(str::to_owned)
 }
 
 /// Browsers say it themselves where they can; else the page's host must be ours. Programs send neither header.
@@ -52,6 +79,27 @@ fn allowed(headers: &HeaderMap, cors: &[String]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_that_a_page_can_point_here_is_foreign() {
+        let hosts = ["app.example.com".to_owned()];
+        let foreign = |uri: &'static str, host: Option<&str>| {
+            let headers = host.map(|host| (header::HOST, host.parse().expect("value"))).into_iter().collect();
+            foreign_name(&Uri::from_static(uri), &headers, &hosts)
+        };
+        for ours in ["localhost", "LocalHost:8080", "a.localhost.", "127.0.0.1:80", "127.9.9.9", "[::1]:8080", "[::1]"]
+        {
+            assert_eq!(foreign("/", Some(ours)), None, "{ours}");
+            assert_eq!(foreign("http://evil.example/", Some(ours)).as_deref(), Some("evil.example"), "both count");
+        }
+        for ours in ["app.example.com", "App.Example.com:443", "192.0.2.7:8080", "[2001:db8::7]", ""] {
+            assert_eq!(foreign("/", Some(ours)), None, "{ours}");
+        }
+        assert_eq!((foreign("/", None), foreign("http://localhost:1/", None)), (None, None), "HTTP/1.0, HTTP/2");
+        for name in ["evil.example:8080", "localhost.evil.example", "evillocalhost", "127.0.0.1.evil.example", "a b"] {
+            assert_eq!(foreign("/", Some(name)).as_deref(), Some(name));
+        }
+    }
 
     #[test]
     fn a_foreign_page_is_told_from_our_own_and_from_a_program() {

@@ -190,6 +190,8 @@ impl From<StoreError> for Problem {
             StoreError::Fenced | StoreError::Position { .. } | StoreError::Closed => {
                 Self::new(StatusCode::CONFLICT, "stream_moved", detail).remedy("try again")
             }
+            StoreError::Damaged(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "stream_damaged", detail)
+                .remedy("ask again; the operator can remove the stream, or restore the store"),
             StoreError::Unavailable(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", detail)
                 .retry_after(Duration::from_secs(5)),
         }

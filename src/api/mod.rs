@@ -1,5 +1,6 @@
 //! Every route on one screen. Handlers turn HTTP into calls of the gateway, and nothing else.
 
+pub mod admin;
 pub mod auth;
 mod body;
 mod chat;
@@ -70,6 +71,8 @@ pub struct Settings {
     pub body_timeout: Duration,
     /// The origins whose pages may ask.
     pub cors: Vec<String>,
+    /// The names that are answered to, beside addresses and `localhost`; all, where nothing is said.
+    pub hosts: Option<Vec<String>>,
 }
 
 impl Api {

@@ -28,7 +28,10 @@ use crate::{
     event::{self, Status},
     gateway::{Place, StoreError, Stream},
     id::{Cursor, Seen, StreamId},
-    protocol::responses::{self, Asked, Envelope, ResponseObject, ResponsesEncode},
+    protocol::{
+        Encode,
+        responses::{self, Asked, Envelope, ResponseObject, ResponsesEncode},
+    },
     record::Record,
 };
 
@@ -216,14 +219,24 @@ async fn behind(api: &Arc<Api>, id: StreamId, number: u64, connection: Connectio
     let stream = api.gateway.stream(NOBODY, id).await?;
     let mut encoder = ResponsesEncode::new(envelope(&stream));
     encoder.mute(number.saturating_add(1));
-    let (mut after, mut seen_all) = (Cursor::START, true);
+    let skim = |runs: &[(Record<'_>, u32)]| {
+        let before = encoder.clone();
+        runs.iter().for_each(|(record, times)| encoder.skip_run(record, *times));
+        let seen = encoder.sequence() <= number.saturating_add(1);
+        if !seen {
+            encoder = before;
+        }
+        seen
+    };
+    let from = api.gateway.skim(id, stream.meta.last, skim).await?;
+    let (mut after, mut seen_all) = (from, true);
     let look = |cursor, record: &Record<'_>| {
         seen_all = seen_all && encoder.skip_seen(record);
         if seen_all {
             after = cursor;
         }
     };
-    api.gateway.records(id, Cursor::START, stream.head.last, look).await?;
+    api.gateway.records(id, from, stream.head.last, look).await?;
     if encoder.sequence() <= number && seen_all {
         let detail = match encoder.sequence() {
             0 => "`starting_after` is a number, and there is no event yet".to_owned(),

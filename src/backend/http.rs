@@ -1,7 +1,7 @@
 //! The driver of every backend that speaks HTTP: one request, one stream of server-sent events, one decoder.
 //!
 //! It knows statuses, content types and broken bodies, and nothing of what the frames mean: that is [`Decode`]'s. It knows no
-//! clock but the client's connect clock. All that an upstream says of an error passes through one door, where it is trimmed and
+//! clock but the client's connect clock, and how long what may follow a whole answer is waited for. All that an upstream says of an error passes through one door, where it is trimmed and
 //! the configured credentials are taken out of it.
 
 mod config;
@@ -13,6 +13,7 @@ use async_stream::try_stream;
 use futures_util::TryStreamExt;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
 pub use self::config::Config;
@@ -27,6 +28,9 @@ use crate::{
 
 const EVENT_STREAM: &str = "text/event-stream";
 const JSON: &str = "application/json";
+/// How long the terminal mark of a whole answer, and what may come before it, is waited for: some servers forget it, and leave the
+/// connection open. The count of tokens follows at once where it follows at all.
+const AFTER_THE_WHOLE: Duration = Duration::from_secs(5);
 /// How much is read of a body that is not an answer. Complaints are short.
 const COMPLAINT_BYTES: usize = 16 * 1024;
 /// How much of it is shown, in characters.
@@ -163,11 +167,21 @@ impl Upstream {
             });
             let mut parser = Parser::new(upstream.max_line).error_field();
             let mut events = Vec::new();
+            let mut until = None;
             while !decode.done() {
-                let bytes = response.chunk().await?;
+                let bytes = match until {
+                    None => response.chunk().await?,
+                    // Nothing more came: that is taken for the end of the body.
+                    Some(until) => timeout_at(until, response.chunk()).await.unwrap_or(Ok(None))?,
+                };
                 let outcome = match &bytes {
                     Some(bytes) => feed(&mut parser, bytes, &mut decode, &mut events),
                     None => decode.finish(&mut events).map_err(BackendError::from),
+                };
+                until = match decode.whole() {
+                    true if events.is_empty() => until, // a sign of life is nothing to wait longer for
+                    true => Some(Instant::now() + AFTER_THE_WHOLE.min(upstream.clocks.silence / 2)),
+                    false => None,
                 };
                 if events.is_empty() && bytes.is_some() {
                     yield Event::Alive;

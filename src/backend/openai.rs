@@ -65,7 +65,7 @@ impl Backend for OpenAi {
             Ok(body) => {
                 let headers = prompt.headers_for("chat");
                 let ask = Ask { protocol: "chat", path: "chat/completions", model: model.to_owned(), body, headers };
-                self.upstream.answer(ask, ChatDecode::default())
+                self.upstream.answer(ask, ChatDecode::of(prompt.params.n))
             }
             Err(unfit) => super::fails(unfit),
         }

@@ -8,9 +8,10 @@
 pub mod check;
 mod prompts;
 mod serve;
+mod store;
 mod upstream;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
@@ -38,6 +39,7 @@ enum Command {
     Serve(serve::Serve),
     Check(check::Check),
     Prompts(prompts::Prompts),
+    Store(store::Store),
 }
 
 /// Does what the command line says.
@@ -47,9 +49,14 @@ pub fn run() -> ExitCode {
         Command::Serve(serve) => serve.run(),
         Command::Check(check) => check.run(),
         Command::Prompts(prompts) => prompts.run(),
+        Command::Store(store) => store.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
+        // Who reads what is printed has seen enough.
+        Err(error) if error.downcast_ref().is_some_and(|io: &io::Error| io.kind() == io::ErrorKind::BrokenPipe) => {
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             eprintln!("lastword: {error:#}");
             ExitCode::from(if error.is::<config::Error>() { 2 } else { 1 })

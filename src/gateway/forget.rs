@@ -31,6 +31,7 @@ impl Gateway {
 
     /// From now on this answer, which has ended, is erased when nobody reads it. Its readers are counted on.
     pub(super) fn fade(&self, live: Arc<Live>) {
+        live.tail.let_go();
         self.fading().insert(live.id, Fading { live, ended: Instant::now() });
     }
 

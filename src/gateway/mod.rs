@@ -4,6 +4,7 @@
 
 mod attach;
 mod forget;
+mod inspect;
 mod pass;
 mod start;
 mod tend;
@@ -42,7 +43,8 @@ use crate::{
 pub use crate::{
     generation::Attached,
     route::{Listed, RouteError},
-    store::StoreError,
+    store::{Checked, ClaimKey, ClaimKind, Fault, Files, Stats, StoreError},
+    stream::condense,
 };
 
 /// The section `[limits]`.
@@ -58,6 +60,8 @@ pub struct Limits {
     /// How long an answer that its client does not want kept can still be read when it has ended and nobody reads it.
     #[serde(with = "crate::duration")]
     pub forget_after: Duration,
+    /// Whether every answer is taken for one that its client does not want kept.
+    pub forget_all: bool,
 }
 
 impl Default for Limits {
@@ -67,6 +71,7 @@ impl Default for Limits {
             stream_bytes: ByteSize::mib(16),
             stream_records: 262_144,
             forget_after: Duration::from_secs(60),
+            forget_all: false,
         }
     }
 }
@@ -182,6 +187,19 @@ impl Gateway {
         }
         let torn = |_| StoreError::Unavailable(format!("the prompt of stream {id} cannot be read"));
         serde_json::from_slice(&prompt).map(Some).map_err(torn)
+    }
+
+    /// Shows `each` the beginning of a stream up to `last` in condensed form, as [`stream::skim`] does.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn skim(
+        &self,
+        id: StreamId,
+        last: Cursor,
+        each: impl FnMut(&[(Record<'_>, u32)]) -> bool + Send,
+    ) -> Result<Cursor, StoreError> {
+        stream::skim(self.store.as_ref(), id, last, each).await
     }
 
     /// Shows `each` the records of a stream behind `after` and up to `last`, in order, without waiting for more. What was shown and the

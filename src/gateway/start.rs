@@ -83,6 +83,7 @@ impl Gateway {
         let asked = Some(ask.prompt.model.as_str()).filter(|model| !model.is_empty());
         let target = self.router.resolve(asked)?;
         ask.prompt.model.clone_from(&target.model);
+        ask.prompt.forget |= self.limits.forget_all;
         let dropped = target.backend.check(&ask.prompt, &target.upstream_model);
         let dropped =
             dropped.map_err(|unfit| unknown(&target, &unfit).map_or(StartError::Unfit(unfit.message), Into::into))?;

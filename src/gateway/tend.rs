@@ -83,7 +83,11 @@ impl Gateway {
         let lease = self.store.lease(id, self.node).await?;
         let mut summary = Summary::default();
         let fold = |cursor, record: &Record<'_>| summary.take_record(cursor, record);
-        stream::fold(self.store.as_ref(), None, id, Cursor::START, lease.next.before(), fold).await?;
+        match stream::fold(self.store.as_ref(), None, id, Cursor::START, lease.next.before(), fold).await {
+            // It ends all the same, and its summary tells what could be read.
+            Err(error @ StoreError::Damaged(_)) => warn!(%error, "closing what is left of an answer"),
+            folded => folded?,
+        }
         let budget = Budget { bytes: u64::MAX, records: u64::MAX };
         let (store, metrics) = (self.store.clone(), self.metrics.clone());
         let mut writer = Writer::new(live, store, metrics, lease, budget, summary);

@@ -57,6 +57,12 @@ pub trait Decode: Send {
 
     /// Whether the terminal mark was seen: nothing that follows matters, and the connection may be let go.
     fn done(&self) -> bool;
+
+    /// Whether the answer is whole, though its terminal mark has not come: [`finish`](Decode::finish) would take the body's end for
+    /// one. More may follow, such as the count of tokens.
+    fn whole(&self) -> bool {
+        false
+    }
 }
 
 /// Why an upstream's answer could not be decoded to its end.
@@ -80,6 +86,12 @@ pub enum DecodeError {
 pub trait Encode: Send {
     /// Takes in a record that the client has already seen. Its header should do: only of rare kinds may JSON be parsed.
     fn skip(&mut self, record: &Record<'_>);
+
+    /// Takes in as many pieces of a part in a row, of which this is the first. An encoder that counts frames counts them; to any
+    /// other, the second says no more than the first.
+    fn skip_run(&mut self, record: &Record<'_>, _times: u32) {
+        self.skip(record);
+    }
 
     /// Appends the frames of a record, if it has any in this protocol. Of several frames only the last one carries the id.
     fn encode(&mut self, cursor: Cursor, record: &Record<'_>, out: &mut BytesMut);

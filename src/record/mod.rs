@@ -12,6 +12,7 @@
 //! The header is all a fold needs to know which record is what, so an encoder that catches up parses JSON of rare kinds only. The payloads of
 //! `delta` and `end` are, to the byte, the data of the native protocol's events. A store adds length and cursor.
 
+pub mod condensed;
 pub mod summary;
 
 use bytes::{BufMut, BytesMut};
@@ -27,7 +28,8 @@ pub const HEAD: usize = 9;
 const MORE: u8 = 0x80;
 
 /// What a record is. The numbers are the stored form: never change one, only add.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// [`Event::Begin`]
     Begin = 0,
@@ -57,6 +59,15 @@ pub enum Kind {
     Custom = 12,
     /// [`Event::End`]: the terminal record
     End = 13,
+}
+
+impl Kind {
+    /// Whether a record of this kind belongs to a choice and a part, and not to the stream.
+    #[must_use]
+    pub fn is_of_a_part(self) -> bool {
+        use Kind::{Annotation, Delta, Finish, Media, PartStart, PartStop, State};
+        matches!(self, PartStart | Delta | Media | Annotation | State | PartStop | Finish)
+    }
 }
 
 const KINDS: [Kind; 14] = [

@@ -45,6 +45,9 @@ pub struct Config {
     /// The origins whose pages may ask, `https://app.example.com`; or `*` alone, any.
     #[serde(deserialize_with = "origins")]
     pub cors: Vec<String>,
+    /// The names that are answered to on a loopback address, beside addresses and `localhost`: `app.example.com`; or `*` alone, any.
+    #[serde(deserialize_with = "hosts")]
+    pub hosts: Vec<String>,
     /// After how long a reader that was cut off comes back: each is told a time by chance between this and `retry_max`, so that
     /// not all come at once.
     #[serde(with = "crate::duration")]
@@ -71,6 +74,7 @@ impl Default for Config {
             max_body: ByteSize::mib(8),
             max_upload: ByteSize::gib(1),
             cors: Vec::new(),
+            hosts: Vec::new(),
             retry_min: Duration::from_millis(500),
             retry_max: Duration::from_secs(3),
         }
@@ -124,14 +128,34 @@ fn address<'de, D: Deserializer<'de>>(d: D) -> Result<SocketAddr, D::Error> {
 }
 
 fn origins<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<String>, D::Error> {
-    let origins = Vec::<String>::deserialize(d)?;
-    match origins.iter().find(|origin| !is_an_origin(origin) && origins != ["*"]) {
-        None => Ok(origins),
-        Some(star) if star == "*" => Err(D::Error::custom("`*` allows every origin, so it stands alone")),
-        Some(other) => Err(D::Error::custom(format!(
-            "`{other}` is not an origin; write \"https://app.example.com\", without a path"
-        ))),
+    let wrong = "is not an origin; write \"https://app.example.com\", without a path";
+    all_or(d, "`*` allows every origin, so it stands alone", is_an_origin, wrong)
+}
+
+fn hosts<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<String>, D::Error> {
+    let wrong = "is not a host's name; write \"app.example.com\", without a scheme and without a port";
+    all_or(d, "`*` stands for every name, so it stands alone", is_a_name, wrong)
+}
+
+/// A list of such texts, or `*` alone.
+fn all_or<'de, D: Deserializer<'de>>(
+    d: D,
+    star: &str,
+    is_such: impl Fn(&str) -> bool,
+    wrong: &str,
+) -> Result<Vec<String>, D::Error> {
+    let list = Vec::<String>::deserialize(d)?;
+    match list.iter().find(|text| !is_such(text) && list != ["*"]) {
+        None => Ok(list),
+        Some(text) if text == "*" => Err(D::Error::custom(star)),
+        Some(other) => Err(D::Error::custom(format!("`{other}` {wrong}"))),
     }
+}
+
+/// In small letters, as it is compared.
+fn is_a_name(text: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-._".contains(&b);
+    !text.is_empty() && !text.ends_with('.') && text.bytes().all(plain)
 }
 
 /// As a browser writes it in `Origin`: scheme, host, a port where it is not the usual one; small letters, no path.

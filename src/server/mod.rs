@@ -4,6 +4,7 @@
 //! get their ends, and whatever connection is left then is reset.
 
 pub mod accept;
+pub mod admin;
 mod answer;
 pub mod config;
 mod io;
@@ -26,14 +27,15 @@ use tracing::{info, warn};
 
 use self::{
     accept::{Limits, Stop},
+    admin::Admin,
     tls::Tls,
 };
 use crate::{
     api::{self, Api, Settings},
     config::Config,
-    gateway::Gateway,
+    gateway::{self, Gateway},
     route::Router,
-    store,
+    store::{self, Engine},
     telemetry::Metrics,
     template::Templates,
 };
@@ -65,6 +67,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 /// A running server. Dropping it ends it at once.
 pub struct Server {
     address: SocketAddr,
+    /// Before the gateway, which holds the store: the socket is in its folder, and goes while that is still locked.
+    _admin: Option<Admin>,
     gateway: Arc<Gateway>,
     stop: Stop,
     drain: Duration,
@@ -85,7 +89,7 @@ impl Server {
         });
         let backends = backends.collect::<anyhow::Result<BTreeMap<_, _>>>()?;
         let router = Router::new(backends, models, default_model);
-        let gateway = Gateway::new(store::open(&store)?, router, limits, Arc::new(Metrics::new()));
+        let gateway = Gateway::new(store::open(&store, gateway::condense)?, router, limits, Arc::new(Metrics::new()));
         let tls = Tls::new(&server).map_err(|error| anyhow!("TLS: {error}"))?;
         let listener = TcpListener::bind(server.listen).await.with_context(|| {
             format!("cannot listen on {}; [server] listen or --listen names another address", server.listen)
@@ -99,6 +103,7 @@ impl Server {
             max_upload: server.max_upload,
             body_timeout: server.body_timeout,
             cors: server.cors.clone(),
+            hosts: (address.ip().is_loopback() && server.hosts != ["*"]).then_some(server.hosts),
         };
         let routes = layers::around(
             api::router(Arc::new(Api::new(gateway.clone(), Templates::new(prompts.path), settings))),
@@ -113,12 +118,13 @@ impl Server {
         let stop = Stop::default();
         let accepting = tokio::spawn(accept::accept(listener, tls.clone(), routes, limits, stop.clone()));
         let tending = tokio::spawn(gateway.clone().tend());
+        let admin = (store.engine == Engine::Disk).then(|| Admin::start(&store.path, gateway.clone()));
         if !address.ip().is_loopback() {
             warn!("there is no authentication yet: everybody who can reach {address} can ask and read");
         }
         let scheme = if tls.is_some() { "https" } else { "http" };
         info!("listening on {scheme}://{address}");
-        Ok(Self { address, gateway, stop, drain: server.drain, accepting, tending })
+        Ok(Self { address, _admin: admin.flatten(), gateway, stop, drain: server.drain, accepting, tending })
     }
 
     /// Where it listens.

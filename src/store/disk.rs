@@ -4,46 +4,43 @@
 //! memory (`disk/table.rs`). What has changed goes into the base (`disk/base.rs`) every few seconds, by the keeper
 //! (`disk/keeper.rs`); finished streams then leave the memory. One lock guards the log's end and the table, held for microseconds and
 //! never across an await. How far a record must have come before it is shown is the operator's choice: [`Durability`].
+//! A stream that nobody wants kept is in the table alone, and leaves no trace in the folder.
 
 mod base;
 mod code;
 mod entry;
 mod folder;
+mod form;
 mod keeper;
 mod log;
+mod look;
+mod medium;
+mod open;
 mod shared;
 mod table;
 
-use std::{
-    collections::BTreeMap,
-    fs::DirBuilder,
-    io,
-    os::unix::fs::DirBuilderExt,
-    path::Path,
-    sync::{Arc, Mutex, OnceLock},
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream::BoxStream};
-use tokio::{
-    sync::{broadcast, watch},
-    time::Instant,
-};
+use tokio::sync::broadcast;
 
+pub use self::look::{is_held, is_there};
 use self::{
     base::Base,
     code::{End, Op},
-    folder::unavailable,
     keeper::Keeper,
-    log::Log,
-    shared::{Clock, Inner, Shared, Synced},
+    shared::{Inner, Shared},
     table::Found,
 };
+pub use self::{
+    folder::Folder,
+    medium::{LogFile, Medium},
+};
 use super::{
-    Batch, ClaimKey, ClaimKind, Created, Durability, LEASE, Last, Lease, Meta, NewStream, Page, Signal, Store,
-    StoreError,
+    Batch, Checked, ClaimKey, ClaimKind, Created, Durability, Ends, LEASE, Last, Lease, Meta, NewStream, Page, Signal,
+    Stats, Store, StoreError,
 };
 use crate::id::{Cursor, Epoch, NodeId, StreamId};
 
@@ -59,70 +56,6 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// Opens the store in this folder, which is made if it is not there.
-    ///
-    /// Blocks, longest after a crash: what was written in the last seconds before it is read again.
-    ///
-    /// # Errors
-    /// When the folder cannot be used; says why and what to do.
-    pub fn open(folder: &Path, durability: Durability, retain: Duration, max_bytes: u64) -> Result<Self, StoreError> {
-        let failed = |error: io::Error| unavailable(folder, "cannot be used", &error);
-        let logs = folder.join("log");
-        DirBuilder::new().recursive(true).mode(0o700).create(&logs).map_err(failed)?;
-        let lock = folder::lock(folder)?;
-        let (base, mut state) = Base::open(folder)?;
-        let mut table = table::left_open(&base)?;
-        table.used = state.used;
-        let mut replayed = Ok(());
-        state.seq = log::replay(&logs, state.generation, state.seq, |seq, ops| {
-            for op in ops {
-                if replayed.is_ok() {
-                    replayed = table.apply(op, seq, &base);
-                }
-            }
-        })
-        .map_err(failed)?;
-        replayed?;
-        table.nobody_writes();
-        let boot = folder::boot();
-        let other_boot = boot == 0 || boot != state.boot;
-        if state.generation > 0 && state.clean == 0 && (state.lazy == 1 || state.loose == 1 && other_boot) {
-            // What was shown may be lost. Nothing that comes now may be taken for it.
-            state.seq += 1;
-            for (id, last) in table.open() {
-                table.apply(Op::Leap { id, next: last.plus(1 + LEAP) }, state.seq, &base)?;
-            }
-        }
-        (state.generation, state.boot, state.clean) = (state.generation + 1, boot, 0);
-        state.lazy = (durability == Durability::Lazy).into();
-        state.loose = (durability != Durability::Disk).into();
-        state.used = table.used;
-        let mut changes = table.changes();
-        changes.state = state;
-        changes.cut_blocks();
-        let log = Log::new(&logs, state.generation, state.seq, durability == Durability::Lazy).map_err(failed)?;
-        base.put(&changes)?;
-        table.stored(&changes);
-        log::prune(&logs, state.generation, state.seq).map_err(failed)?;
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let inner = Inner { table, log, state, broken: None, low: false, unsynced: Vec::new() };
-        let shared = Arc::new(Shared {
-            folder: folder.to_owned(),
-            durability,
-            retain,
-            max_bytes,
-            base,
-            inner: Mutex::new(inner),
-            synced: watch::Sender::new(Synced { good: state.seq, failed: 0 }),
-            syncer: OnceLock::new(),
-            signals: broadcast::channel(1024).0,
-            clock: Clock { unix: since, began: Instant::now() },
-            _lock: lock,
-        });
-        let keeper = Keeper::start(&shared).map_err(failed)?;
-        Ok(Self { shared, _keeper: keeper })
-    }
-
     /// Puts all that has changed where it stays, now: else it is done every few seconds. Blocks.
     ///
     /// # Errors
@@ -155,7 +88,12 @@ impl Disk {
         let known = synced.wait_for(|synced| synced.good >= seq || synced.failed >= seq).await;
         match known.is_ok_and(|synced| synced.good >= seq) {
             true => Ok(()),
-            false => Err(unavailable(&self.shared.folder, "could not be synced", &io::ErrorKind::Other.into())),
+            false => {
+                let why = self.shared.inner().broken.clone();
+                let mended =
+                    || StoreError::Unavailable("the store could not be synced; it is mended by now".to_owned());
+                Err(why.unwrap_or_else(mended))
+            }
         }
     }
 
@@ -184,7 +122,7 @@ impl Store for Disk {
                 Some(held) => held,
                 // Only now: a repeated request must not cost anybody a log, least of all the one it asks for.
                 None => {
-                    let mut ops = self.shared.room(&mut inner, table::size_of_new(&new))?;
+                    let mut ops = self.shared.room(&mut inner, table::size_of_new(&new), new.keep.is_some())?;
                     ops.push(Op::Create(Box::new(new)));
                     (self.shared.change(&mut inner, ops)?, Created::New)
                 }
@@ -204,9 +142,9 @@ impl Store for Disk {
     ) -> Result<(), StoreError> {
         let seq = {
             let mut inner = self.shared.inner();
-            let refused = match inner.table.find(id)? {
-                Found::Entry(entry) => Some(entry.refuses(at, epoch)),
-                Found::Base => None,
+            let (refused, fleeting) = match inner.table.find(id)? {
+                Found::Entry(entry) => (Some(entry.refuses(at, epoch)), entry.keep.is_some()),
+                Found::Base => (None, false),
             };
             match refused {
                 Some(Some(refused)) => return Err(refused),
@@ -216,7 +154,7 @@ impl Store for Disk {
                     // A last batch is a few hundred bytes and must not fail for want of them.
                     let mut ops = match end {
                         Some(_) => Vec::with_capacity(1),
-                        None => self.shared.room(&mut inner, batch.size() as u64)?,
+                        None => self.shared.room(&mut inner, batch.size() as u64, fleeting)?,
                     };
                     ops.push(Op::Append { id, at, batch, end });
                     Some(self.shared.change(&mut inner, ops)?)
@@ -265,10 +203,23 @@ impl Store for Disk {
             self.shared.inner().table.find(id)?;
         }
         let mut page = page?;
-        if let Some((_, last, ended)) = known {
-            page.closed = ended && page.last().unwrap_or(after) >= last;
+        match known {
+            Some((_, last, ended)) => page.closed = ended && page.last().unwrap_or(after) >= last,
+            // Whoever waited for it to go on would wait for ever: an open stream is in the table.
+            None if page.chunks.is_empty() && !page.closed => return Err(StoreError::Damaged(id)),
+            None => {}
         }
         Ok(page)
+    }
+
+    async fn condensed(&self, id: StreamId, last: Cursor) -> Result<Vec<(Cursor, Bytes)>, StoreError> {
+        // Of a stream that is in memory whole there is nothing in the base, and nothing to look for.
+        if let Found::Entry(entry) = self.shared.inner().table.find(id)?
+            && entry.sealed == Cursor::START
+        {
+            return Ok(Vec::new());
+        }
+        self.look(move |base| base.condensed(id, last)).await
     }
 
     async fn meta(&self, id: StreamId) -> Result<Meta, StoreError> {
@@ -296,34 +247,7 @@ impl Store for Disk {
     }
 
     async fn list(&self, owner: &str, before: Option<StreamId>, n: usize) -> Result<Vec<Meta>, StoreError> {
-        // First what is here, then the base: what moves from here to there meanwhile is seen twice, not never.
-        let (mut found, seq) = {
-            let inner = self.shared.inner();
-            let (mut found, mut seq) = (BTreeMap::new(), 0);
-            for (id, entry) in inner.table.list(owner, before).take(n) {
-                seq = seq.max(entry.seq);
-                found.insert(id, entry.row.meta(id));
-            }
-            (found, seq)
-        };
-        self.settled(seq).await?;
-        let (owner, shared) = (owner.to_owned(), self.shared.clone());
-        let kept = self.look(move |base| {
-            let mut kept = Vec::new();
-            if n > 0 {
-                base.list(&owner, before, |id, row| {
-                    if !shared.inner().table.is_gone(id) {
-                        kept.push((id, row.meta(id)));
-                    }
-                    kept.len() < n
-                })?;
-            }
-            Ok(kept)
-        });
-        for (id, meta) in kept.await? {
-            found.entry(id).or_insert(meta);
-        }
-        Ok(found.into_values().rev().take(n).collect())
+        self.listed(Some(owner), before, n).await
     }
 
     async fn holder(&self, claim: &ClaimKey) -> Result<Option<StreamId>, StoreError> {
@@ -334,7 +258,12 @@ impl Store for Disk {
 
     async fn remove(&self, id: StreamId) -> Result<(), StoreError> {
         if matches!(self.shared.inner().table.find(id)?, Found::Base) {
-            self.look(move |base| base.row(id)?.map_or_else(|| Err(absent(base, id)), |_| Ok(()))).await?;
+            let there = move |base: &Base| match base.row(id) {
+                Ok(Some(_)) | Err(StoreError::Damaged(_)) => Ok(()),
+                Ok(None) => Err(absent(base, id)),
+                Err(error) => Err(error),
+            };
+            self.look(there).await?;
         }
         let seq = self.shared.change(&mut self.shared.inner(), vec![Op::Drop { id, expired: false }])?;
         self.settled(seq).await
@@ -351,7 +280,7 @@ impl Store for Disk {
             wanted
         })?;
         let over = inner.table.over(self.shared.clock.now(), STEP);
-        let over = over.into_iter().filter(|id| !old.contains(id)).map(|id| Op::Drop { id, expired: false });
+        let over = over.into_iter().map(|id| Op::Drop { id, expired: false });
         let ops: Vec<_> = over.chain(old.iter().map(|id| Op::Drop { id: *id, expired: true })).collect();
         let n = ops.len();
         if n > 0 {
@@ -402,14 +331,28 @@ impl Store for Disk {
     }
 
     async fn ready(&self) -> Result<(), StoreError> {
-        match &self.shared.inner().broken {
-            Some(why) => Err(StoreError::Unavailable(why.clone())),
-            None => Ok(()),
-        }
+        let broken = self.shared.inner().broken.clone();
+        broken.or_else(|| self.shared.base.ails()).map_or(Ok(()), Err)
     }
 
     fn bytes(&self) -> u64 {
-        self.shared.inner().table.used
+        let Inner { table, .. } = &*self.shared.inner();
+        table.used + table.held
+    }
+
+    async fn all(&self, open: bool, before: Option<StreamId>, n: usize) -> Result<Vec<Meta>, StoreError> {
+        match open {
+            true => self.running(before, n).await,
+            false => self.listed(None, before, n).await,
+        }
+    }
+
+    async fn stats(&self) -> Result<Stats, StoreError> {
+        self.counted().await
+    }
+
+    async fn check(&self, ends: Ends) -> Result<Checked, StoreError> {
+        self.checked(ends).await
     }
 }
 

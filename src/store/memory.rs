@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use super::{
-    Batch, Chunk, Claim, ClaimKey, ClaimKind, Created, LEASE, Last, Lease, Meta, NewStream, Page, Signal, Store,
+    Batch, Chunk, Claim, ClaimKey, ClaimKind, Created, LEASE, Last, Lease, Meta, NewStream, Page, RAISE, Signal, Store,
     StoreError,
 };
 use crate::id::{Cursor, Epoch, NodeId, StreamId};
@@ -123,8 +123,8 @@ impl Memory {
     }
 
     fn make_room(&self, table: &mut Table, more: u64) -> Result<(), StoreError> {
-        let full =
-            || StoreError::Full { used: ByteSize(self.used.load(Ordering::Relaxed)), max: ByteSize(self.max_bytes) };
+        let used = || ByteSize(self.used.load(Ordering::Relaxed));
+        let full = || StoreError::Full { used: used(), max: ByteSize(self.max_bytes), remedy: RAISE };
         if more > self.max_bytes {
             return Err(full()); // nothing that could be dropped would help
         }
@@ -295,8 +295,9 @@ impl Store for Memory {
 
     async fn expire(&self) -> Result<usize, StoreError> {
         let mut table = self.table_mut();
-        let over = table.finished.iter().take_while(|(at, _)| at.elapsed() >= self.retain).take(STEP);
-        let over: Vec<_> = over.map(|(_, id)| *id).collect();
+        let over = table.finished.iter().take_while(|(at, _)| at.elapsed() >= self.retain).map(|(_, id)| *id);
+        let kept = |id: &StreamId| table.logs.get(id).is_some_and(|log| log.new.keep.is_none());
+        let over: Vec<_> = over.filter(kept).take(STEP).collect();
         over.iter().for_each(|id| self.bury(&mut table, *id));
         let now = Instant::now();
         let erased: Vec<_> =
@@ -373,6 +374,7 @@ impl Log {
             last: body.last,
             hole: None,
             summary: body.summary.clone(),
+            bytes: body.bytes,
         }
     }
 }

@@ -5,22 +5,24 @@
 
 pub mod batch;
 pub mod disk;
+mod inspect;
 pub mod memory;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 pub use batch::{Batch, Chunk, Page};
 use bytes::Bytes;
 use bytesize::ByteSize;
 use futures_util::stream::BoxStream;
+pub use inspect::{Checked, Ends, Fault, Files, Stats};
 use serde::Deserialize;
 
 use crate::id::{Cursor, Epoch, NodeId, StreamId};
 
 /// The section `[store]`.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(from = "Section")]
 pub struct Config {
     /// Which engine.
     pub engine: Engine,
@@ -29,21 +31,43 @@ pub struct Config {
     /// How far a record of the disk engine must have come before it is shown.
     pub durability: Durability,
     /// How long a finished answer is kept.
-    #[serde(with = "crate::duration")]
     pub retain: Duration,
     /// How much is kept in all; over it the oldest finished answers go first.
     pub max_bytes: ByteSize,
 }
 
+/// The section as it is written: what is left out depends on the engine.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Section {
+    engine: Option<Engine>,
+    path: Option<PathBuf>,
+    durability: Option<Durability>,
+    #[serde(with = "crate::duration::option")]
+    retain: Option<Duration>,
+    max_bytes: Option<ByteSize>,
+}
+
+impl From<Section> for Config {
+    fn from(section: Section) -> Self {
+        let engine = section.engine.unwrap_or(Engine::Disk);
+        let (hours, gib) = match engine {
+            Engine::Memory => (1, 1),
+            Engine::Disk => (24, 10),
+        };
+        Self {
+            engine,
+            path: section.path.unwrap_or_else(|| "data".into()),
+            durability: section.durability.unwrap_or(Durability::Os),
+            retain: section.retain.unwrap_or(Duration::from_secs(hours * 60 * 60)),
+            max_bytes: section.max_bytes.unwrap_or(ByteSize::gib(gib)),
+        }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
-        Self {
-            engine: Engine::Memory,
-            path: "data".into(),
-            durability: Durability::Os,
-            retain: Duration::from_secs(60 * 60),
-            max_bytes: ByteSize::gib(1),
-        }
+        Section::default().into()
     }
 }
 
@@ -55,6 +79,15 @@ pub enum Engine {
     Memory,
     /// In a folder.
     Disk,
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Memory => "memory",
+            Self::Disk => "disk",
+        })
+    }
 }
 
 /// How far a record must have come before anybody is shown it: what takes it back.
@@ -70,15 +103,30 @@ pub enum Durability {
     Lazy,
 }
 
-/// Opens the engine that the configuration names.
+impl fmt::Display for Durability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Os => "os",
+            Self::Disk => "disk",
+            Self::Lazy => "lazy",
+        })
+    }
+}
+
+/// Makes of a stretch of a log what those need of it who come back behind it: much shorter, and opaque to the store.
+pub type Condense = fn(&Chunk) -> Vec<u8>;
+
+/// Opens the engine that the configuration names. One that writes files has them `condense`d too.
 ///
 /// # Errors
 /// When its folder cannot be used; says why and what to do.
-pub fn open(config: &Config) -> Result<Arc<dyn Store>, StoreError> {
+pub fn open(config: &Config, condense: Condense) -> Result<Arc<dyn Store>, StoreError> {
     let (retain, max_bytes) = (config.retain, config.max_bytes.as_u64());
     Ok(match config.engine {
         Engine::Memory => Arc::new(memory::Memory::new(retain, max_bytes)),
-        Engine::Disk => Arc::new(disk::Disk::open(&config.path, config.durability, retain, max_bytes)?),
+        Engine::Disk => {
+            Arc::new(disk::Disk::open_condensing(&config.path, config.durability, retain, max_bytes, condense)?)
+        }
     })
 }
 
@@ -103,6 +151,12 @@ pub trait Store: Send + Sync + 'static {
     /// The records after `after`, at most about `max` bytes of them but at least one if there is one. Where there is none yet
     /// and the log is open, waits up to `wait` for it.
     async fn read(&self, id: StreamId, after: Cursor, max: usize, wait: Option<Duration>) -> Result<Page, StoreError>;
+
+    /// The beginning of a log in condensed form, as far as the engine has it and at most up to `last`: stretches that adjoin, each
+    /// with its last cursor. An engine that reads all of a log at once has none.
+    async fn condensed(&self, _id: StreamId, _last: Cursor) -> Result<Vec<(Cursor, Bytes)>, StoreError> {
+        Ok(Vec::new())
+    }
 
     /// All that is known of a stream beside its records and its prompt.
     async fn meta(&self, id: StreamId) -> Result<Meta, StoreError>;
@@ -142,6 +196,21 @@ pub trait Store: Send + Sync + 'static {
 
     /// Bytes kept, records and prompts.
     fn bytes(&self) -> u64;
+
+    /// Everybody's streams, newest first: at most `n` that are older than `before`; with `open`, only those that are not closed.
+    async fn all(&self, _open: bool, _before: Option<StreamId>, _n: usize) -> Result<Vec<Meta>, StoreError> {
+        Err(inspect::closed())
+    }
+
+    /// What it holds, and how it is.
+    async fn stats(&self) -> Result<Stats, StoreError> {
+        Err(inspect::closed())
+    }
+
+    /// Walks through all that is kept. What is wrong with it is no error, but what was found.
+    async fn check(&self, _ends: Ends) -> Result<Checked, StoreError> {
+        Err(inspect::closed())
+    }
 }
 
 /// How long a lease lasts after its node was last heard of. A node renews three times as often.
@@ -162,7 +231,7 @@ pub struct NewStream {
     pub prompt: Bytes,
     /// What it claims.
     pub claims: Vec<Claim>,
-    /// It is erased so long after its end, if retention has not taken it before; its id is then unknown.
+    /// It lives in memory alone, whatever the engine, and is erased so long after its end; its id is then unknown.
     pub keep: Option<Duration>,
 }
 
@@ -232,6 +301,8 @@ pub struct Meta {
     pub hole: Option<(Cursor, Cursor)>,
     /// As it was given with the last batch; absent while the log is open.
     pub summary: Option<Bytes>,
+    /// What it counts in [`Store::bytes`].
+    pub bytes: u64,
 }
 
 impl Meta {
@@ -258,6 +329,9 @@ pub enum Signal {
     Cancel,
 }
 
+/// What to do where `max_bytes` is too little.
+pub const RAISE: &str = "raise [store] max_bytes";
+
 /// Why a store did not do what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
@@ -282,13 +356,20 @@ pub enum StoreError {
     #[error("the log is closed")]
     Closed,
     /// No room, and nothing finished to make room of.
-    #[error("the store is full: {used} of {max} are in use by answers that still run; raise [store] max_bytes")]
+    #[error("the store is full: {used} of {max} are in use by answers that still run; {remedy}")]
     Full {
         /// In use.
         used: ByteSize,
         /// Allowed.
         max: ByteSize,
+        /// What to do.
+        remedy: &'static str,
     },
+    /// What is kept of the stream has been changed by something else than this store. Others are as they were.
+    #[error(
+        "what the store has of stream {0} is damaged; remove the stream, or put a copy of the whole store in its place"
+    )]
+    Damaged(StreamId),
     /// The engine cannot work now; says why and what to do.
     #[error("{0}")]
     Unavailable(String),

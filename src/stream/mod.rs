@@ -10,12 +10,39 @@ pub use tail::{Head, Tail};
 
 use crate::{
     id::{Cursor, StreamId},
-    record::Record,
-    store::{Store, StoreError},
+    record::{Record, condensed},
+    store::{Chunk, Store, StoreError},
 };
 
 /// How much of a log is read at once by who reads all of it.
 const STEP: usize = 64 * 1024;
+
+/// A stretch of a log in condensed form, as a store keeps it.
+#[must_use]
+pub fn condense(chunk: &Chunk) -> Vec<u8> {
+    condensed::condense(chunk.records().map(|(_, record)| record))
+}
+
+/// Shows `each` the stretches from a log's beginning that a store has condensed, none of which goes beyond `last`, as runs of
+/// records and the last cursor, as long as it says yes. Gives back the last cursor of those that it took.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn skim(
+    store: &dyn Store,
+    id: StreamId,
+    last: Cursor,
+    mut each: impl FnMut(&[(Record<'_>, u32)]) -> bool + Send,
+) -> Result<Cursor, StoreError> {
+    let mut taken = Cursor::START;
+    for (last, piece) in store.condensed(id, last).await? {
+        match condensed::runs(&piece) {
+            Some(runs) if each(&runs) => taken = last,
+            _ => break,
+        }
+    }
+    Ok(taken)
+}
 
 /// Shows `each` the records of a log in order, from behind `after` to at least `last`, without waiting for more. What the store does not
 /// have of them (an end that it refuses) is in the tail.

@@ -28,7 +28,7 @@ async fn start() -> (Process, At) {
 
 /// A reader in the middle of an answer, in this version of HTTP.
 async fn reader(at: At, id: &str, version: &str, client: &mut Client) -> Body {
-    let head = format!("GET /v1/streams/{id}/events HTTP/{version}\r\nhost: here\r\n\r\n");
+    let head = format!("GET /v1/streams/{id}/events HTTP/{version}\r\nhost: localhost\r\n\r\n");
     let mut body = soon(raw(at.0, head.as_bytes(), false)).await.expect("an answer").body;
     let mut bytes = Vec::new();
     while !bytes.windows(8).any(|eight| eight == b"\"text\":\"") || !bytes.ends_with(b"\n\n") {
@@ -88,7 +88,7 @@ async fn with_nothing_to_wait_for_a_drain_is_short() {
     let id = at.say(json!({ "text": "word", "delay": "0ms" }), json!({})).await;
     // An idle connection is no reason to wait.
     let mut idle = TcpStream::connect(at.0).await.expect("a connection");
-    idle.write_all(b"GET /healthz HTTP/1.1\r\nhost: here\r\n\r\n").await.expect("sent");
+    idle.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await.expect("sent");
     let idle = tokio::spawn(async move { idle.read_to_end(&mut Vec::new()).await });
     at.state_when(&id, |state| state["status"] == "completed").await;
     let told = Instant::now();

@@ -335,7 +335,10 @@ impl House {
 
 fn refusals() -> [StoreError; 2] {
     let room = bytesize::ByteSize::mib(1);
-    [StoreError::Full { used: room, max: room }, StoreError::Unavailable("the disk is gone".to_owned())]
+    [
+        StoreError::Full { used: room, max: room, remedy: "make room" },
+        StoreError::Unavailable("the disk is gone".to_owned()),
+    ]
 }
 
 #[tokio::test(start_paused = true)]
@@ -392,6 +395,7 @@ async fn an_end_that_is_shown_and_not_yet_stored_is_known_wherever_it_is_asked_f
             max_upload: ByteSize::mib(1),
             body_timeout: Duration::from_secs(1),
             cors: Vec::new(),
+            hosts: None,
         };
         let api = api::Api::new(house.gateway.clone(), Templates::new("prompts".into()), settings);
         let request = Request::get(path).body(Body::empty()).expect("a request");
@@ -591,6 +595,24 @@ async fn a_stream_whose_writer_is_gone_or_never_came_is_closed_as_interrupted() 
         assert_eq!(house.ends(id).await, read);
         tending.abort();
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_damaged_log_whose_writer_is_gone_gets_its_end_all_the_same() {
+    let house = House::new(|| stream::pending().boxed());
+    let id = house.orphan(&[Event::Begin(Begin::default()), word("half").expect("a word")]).await;
+    house.store.damaged.store(true, SeqCst);
+    let tending = tokio::spawn(house.gateway.clone().tend());
+    let closed = async {
+        while !house.store.meta(id).await.expect("meta").closed() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    soon(closed).await;
+    house.store.damaged.store(false, SeqCst);
+    let read = house.ends(id).await;
+    assert_eq!((read.end().status, read.kinds.len()), (Status::Interrupted, 3));
+    tending.abort();
 }
 
 #[tokio::test(start_paused = true)]

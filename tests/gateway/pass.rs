@@ -234,7 +234,7 @@ async fn a_form_goes_through_to_the_byte() {
     let gateway = gateway(up.address).await;
     let form = b"--x\r\ncontent-disposition: form-data; name=\"model\"\r\n\r\nup/w\r\n--x\r\ncontent-disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\n\0\xff\r\n--x--\r\n";
     let head = format!(
-        "POST /v1/audio/transcriptions HTTP/1.1\r\nhost: h\r\ncontent-type: multipart/form-data; boundary=x\r\ncontent-length: {}\r\n\r\n",
+        "POST /v1/audio/transcriptions HTTP/1.1\r\nhost: localhost\r\ncontent-type: multipart/form-data; boundary=x\r\ncontent-length: {}\r\n\r\n",
         form.len()
     );
     let response =
@@ -244,7 +244,7 @@ async fn a_form_goes_through_to_the_byte() {
     assert_eq!(body, form);
     assert!(head.contains("content-type: multipart/form-data; boundary=x\r\n"), "{head}");
     assert!(head.contains(&format!("content-length: {}\r\n", form.len())), "{head}");
-    let chunked = "DELETE /v1/files/f%20x HTTP/1.1\r\nhost: h\r\ncontent-type: text/x\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+    let chunked = "DELETE /v1/files/f%20x HTTP/1.1\r\nhost: localhost\r\ncontent-type: text/x\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
     let response = soon(http::raw(gateway.address(), chunked.as_bytes(), false)).await.expect("a response");
     assert_eq!(response.text().await, "taken");
     let (head, body) = up.asked();
@@ -347,7 +347,7 @@ async fn a_large_body_is_never_held_whole() {
     let listener = listen().await;
     let gateway = gateway(listener.local_addr().expect("bound")).await;
     let head = format!(
-        "POST /v1/files HTTP/1.1\r\nhost: h\r\ncontent-type: application/octet-stream\r\ncontent-length: {LOTS}\r\n\r\n"
+        "POST /v1/files HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/octet-stream\r\ncontent-length: {LOTS}\r\n\r\n"
     );
     let mut client = TcpStream::connect(gateway.address()).await.expect("it listens");
     client.write_all(head.as_bytes()).await.expect("written");
@@ -381,7 +381,7 @@ async fn a_body_over_its_bound_is_refused_whichever_way_it_comes() {
     assert_eq!(gateway.send("POST", "/v1/files", &[bytes], &"x".repeat(2000)).await.text().await, "taken");
     let told = error(gateway.send("POST", "/v1/files", &[bytes], &"x".repeat(2100)).await, 413, "body_too_large").await;
     assert!(told["message"].as_str().is_some_and(|words| words.contains("max_upload")), "{told}");
-    let start = "POST /v1/files HTTP/1.1\r\nhost: h\r\ncontent-type: x/y\r\ntransfer-encoding: chunked\r\n\r\n";
+    let start = "POST /v1/files HTTP/1.1\r\nhost: localhost\r\ncontent-type: x/y\r\ntransfer-encoding: chunked\r\n\r\n";
     let long = format!("{start}{:x}\r\n{}\r\n0\r\n\r\n", 2100, "x".repeat(2100));
     error(soon(http::raw(gateway.address(), long.as_bytes(), false)).await.expect("a response"), 413, "body_too_large")
         .await;
@@ -397,8 +397,7 @@ async fn a_slow_body_does_not_use_up_the_upstreams_time() {
     let config = backend("up", up.address, &format!("{PASS}\ntimeouts = {{ head = \"400ms\" }}"));
     let gateway = TestGateway::with(&config).await;
     let mut client = TcpStream::connect(gateway.address()).await.expect("it listens");
-    let head =
-        "POST /v1/files HTTP/1.1\r\nhost: h\r\ncontent-type: x/y\r\nconnection: close\r\ncontent-length: 8\r\n\r\n";
+    let head = "POST /v1/files HTTP/1.1\r\nhost: localhost\r\ncontent-type: x/y\r\nconnection: close\r\ncontent-length: 8\r\n\r\n";
     client.write_all(head.as_bytes()).await.expect("written");
     let count = AtomicUsize::new(0);
     let mut beat = tokio::time::interval(Duration::from_millis(100));

@@ -152,6 +152,25 @@ async fn a_token_passes_nginx_while_the_answer_goes_on() {
     }
 }
 
+/// What nginx says in `Host` is its upstream's name, unless it is told to pass the visitor's on.
+#[tokio::test]
+async fn an_upstream_of_a_name_or_the_visitors_own_name_is_refused_behind_nginx_until_it_is_listed() {
+    for (hosts, status) in [("[]", 403), ("[\"lastword\", \"app.example.com\"]", 201)] {
+        let gateway = TestGateway::with(&format!("[server]\nhosts = {hosts}")).await;
+        let named = format!("upstream lastword {{ server {}; }}", gateway.address());
+        let pass = Nginx::start("http://lastword", &named).await;
+        let plain =
+            Nginx::start(&format!("http://{}", gateway.address()), "proxy_set_header Host app.example.com;").await;
+        // Of the two places only the first inherits the header: the other sets one of its own.
+        for (nginx, version) in [(&pass, "/http10"), (&pass, "/http11"), (&plain, "/http10")] {
+            let response = nginx.send("POST", &format!("{version}/v1/streams"), &[], r#"{"prompt":"x"}"#).await;
+            let (got, said) = (response.status, response.text().await);
+            assert_eq!(got, status, "{version}: {said}");
+            assert_eq!(said.contains("[server] hosts"), status == 403, "{said}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn the_first_bytes_pass_nginx_before_the_first_token() {
     let gateway = TestGateway::start().await;
@@ -229,8 +248,9 @@ async fn a_reader_that_was_cut_off_is_not_fooled_and_resumes_exactly_behind_ngin
 #[tokio::test]
 async fn an_answer_of_a_killed_process_never_looks_whole_behind_nginx() {
     for version in VERSIONS {
-        let first = Process::start("127.0.0.1:0", &[]).await;
-        let next = Process::start("127.0.0.1:0", &[]).await;
+        let hosts = [("LASTWORD_SERVER__HOSTS", "[\"both\"]")];
+        let first = Process::start("127.0.0.1:0", &hosts).await;
+        let next = Process::start("127.0.0.1:0", &hosts).await;
         let both = format!("upstream both {{ server {}; server {} backup; }}", first.address(), next.address());
         let nginx = Nginx::start("http://both", &both).await;
         let id = nginx.ask(version, "one two three", stalls(), json!({})).await;

@@ -80,7 +80,7 @@ async fn go_on(response: Response, mut client: Client, words: &str) -> Result<()
 }
 
 /// Runs this for each of these, a few at a time; gives back those that went wrong, with what was wrong.
-async fn each<F, Fut>(of: impl IntoIterator<Item = usize>, run: F) -> Vec<(usize, String)>
+pub(crate) async fn each<F, Fut>(of: impl IntoIterator<Item = usize>, run: F) -> Vec<(usize, String)>
 where
     F: Fn(usize) -> Fut,
     Fut: Future<Output = Result<(), String>> + Send + 'static,
@@ -104,7 +104,7 @@ where
     }
 }
 
-fn none(wrong: &[(usize, String)]) {
+pub(crate) fn none(wrong: &[(usize, String)]) {
     assert!(wrong.is_empty(), "{} cuts lost something; the first, after {:?}", wrong.len(), wrong[0]);
 }
 
@@ -417,7 +417,7 @@ async fn h2_connect(address: SocketAddr) -> h2::client::SendRequest<Bytes> {
 
 /// At least so many bytes of a stream's events, or all; then RST_STREAM.
 async fn h2_read(client: &mut h2::client::SendRequest<Bytes>, id: &str, seen: &Client, at_least: usize) -> Vec<u8> {
-    let mut request = Request::get(format!("http://here/v1/streams/{id}/events"));
+    let mut request = Request::get(format!("http://localhost/v1/streams/{id}/events"));
     if let Some(cursor) = &seen.cursor {
         request = request.header("last-event-id", cursor);
     }

@@ -18,7 +18,12 @@ use lastword::{
         native::{Answer, Native},
         responses::{self, ResponseObject, ResponsesDecode, ResponsesEncode},
     },
-    record::{Record, summary::Summary, write},
+    record::{
+        Record,
+        condensed::{condense, runs},
+        summary::Summary,
+        write,
+    },
     wire::sse::Parser,
 };
 use serde::{Deserialize, Deserializer, de};
@@ -111,13 +116,31 @@ fn records(log: &[BytesMut]) -> impl Iterator<Item = (Cursor, Record<'_>)> {
     (1..).map(Cursor).zip(log.iter().map(|bytes| Record::parse(bytes).expect("a record")))
 }
 
-/// What a reader of a log is told that has seen it up to `after`.
-fn told<E: Encode>(mut encode: E, log: &[BytesMut], after: usize) -> String {
+/// How much of a log a reader has seen, and of how many records each the stretches are that the store has condensed of that.
+#[derive(Clone, Copy)]
+struct Place {
+    seen: usize,
+    stretch: Option<usize>,
+}
+
+const START: Place = Place { seen: 0, stretch: None };
+
+/// What a reader is told behind its place.
+fn told<E: Encode>(mut encode: E, log: &[BytesMut], place: Place) -> String {
     let mut out = BytesMut::new();
+    let mut skimmed = 0;
+    for stretch in log[..place.seen].chunks_exact(place.stretch.unwrap_or(usize::MAX)) {
+        let condensed = condense(stretch.iter().map(|record| &record[..]));
+        runs(&condensed).expect("readable").iter().for_each(|(record, times)| encode.skip_run(record, *times));
+        skimmed += stretch.len();
+    }
     let mut retell = encode.retell();
     for (cursor, record) in records(log) {
         let retold = retell.as_mut().and_then(|retell| retell.take(cursor, &record));
-        if cursor.0 <= after as u64 {
+        if cursor.0 <= skimmed as u64 {
+            continue;
+        }
+        if cursor.0 <= place.seen as u64 {
             encode.skip(&record);
         } else if let Some(seen) = encode.repeats(&record) {
             let frames = retold.expect("what repeats is retold").into_iter().skip(seen);
@@ -131,12 +154,12 @@ fn told<E: Encode>(mut encode: E, log: &[BytesMut], after: usize) -> String {
 }
 
 /// A client's protocol: its name, what a reader is told behind a cursor, and the answer whole.
-type Reader = (&'static str, fn(&[BytesMut], usize) -> String, fn(&[BytesMut]) -> Vec<u8>);
+type Reader = (&'static str, fn(&[BytesMut], Place) -> String, fn(&[BytesMut]) -> Vec<u8>);
 
 const READERS: [Reader; 4] = [
     (
         "native",
-        |log, after| told(Native::short(), log, after),
+        |log, place| told(Native::short(), log, place),
         |log| {
             let mut answer = Answer::default();
             records(log).for_each(|(_, record)| answer.take(&record));
@@ -145,7 +168,7 @@ const READERS: [Reader; 4] = [
     ),
     (
         "chat",
-        |log, after| told(ChatEncode::new(Envelope::new(id(), CREATED, "up/m"), true), log, after),
+        |log, place| told(ChatEncode::new(Envelope::new(id(), CREATED, "up/m"), true), log, place),
         |log| {
             let mut completion = Completion::new(Envelope::new(id(), CREATED, "up/m"));
             records(log).for_each(|(_, record)| completion.take(&record));
@@ -154,7 +177,7 @@ const READERS: [Reader; 4] = [
     ),
     (
         "messages",
-        |log, after| told(MessagesEncode::new(id(), "up/m"), log, after),
+        |log, place| told(MessagesEncode::new(id(), "up/m"), log, place),
         |log| {
             let mut message = Message::new(id(), "up/m");
             records(log).for_each(|(_, record)| message.take(&record));
@@ -163,7 +186,7 @@ const READERS: [Reader; 4] = [
     ),
     (
         "responses",
-        |log, after| told(ResponsesEncode::new(response()), log, after),
+        |log, place| told(ResponsesEncode::new(response()), log, place),
         |log| {
             let mut object = ResponseObject::new(response());
             records(log).for_each(|(_, record)| object.fold(&record));
@@ -184,7 +207,7 @@ fn each_answer_is_told_in_each_protocol_as_before() {
             for (protocol, streamed, whole) in READERS {
                 let whole: serde_json::Value = serde_json::from_slice(&whole(&log)).expect("JSON");
                 let whole = serde_json::to_string_pretty(&whole).expect("JSON");
-                let told = format!("{}==== whole ====\n{whole}", streamed(&log, 0));
+                let told = format!("{}==== whole ====\n{whole}", streamed(&log, START));
                 insta::assert_snapshot!(format!("{}-as-{protocol}", upstream.name), told);
             }
         }
@@ -196,10 +219,19 @@ fn told_in_two_pieces_it_is_the_same_wherever_it_is_cut() {
     for upstream in upstreams() {
         let log = upstream.log();
         for (protocol, streamed, _) in READERS {
-            let all = streamed(&log, 0);
+            let all = streamed(&log, START);
             for after in 0..=log.len() {
-                let rest = streamed(&log, after);
+                let at = |stretch| streamed(&log, Place { seen: after, stretch });
+                let rest = at(None);
                 assert!(all.ends_with(&rest), "{} as {protocol}, behind {after}:\n{rest}", upstream.name);
+                for stretch in [2, 7, after.max(1)] {
+                    let condensed = at(Some(stretch));
+                    assert!(
+                        condensed == rest,
+                        "{} as {protocol}, behind {after}, {stretch}:\n{condensed}",
+                        upstream.name
+                    );
+                }
                 // What a reader behind it has seen ends with the id of the last frame up to there.
                 let first = &all[..all.len() - rest.len()];
                 let seen = first
@@ -287,7 +319,7 @@ fn no_object_that_is_told_has_two_members_of_one_name() {
     for upstream in upstreams() {
         let log = upstream.log();
         for (protocol, streamed, whole) in READERS {
-            let (streamed, whole) = (streamed(&log, 0), whole(&log));
+            let (streamed, whole) = (streamed(&log, START), whole(&log));
             let frames = streamed.lines().filter_map(|line| line.strip_prefix("data: ")).map(str::as_bytes);
             for json in frames.filter(|data| data.starts_with(b"{")).chain([&whole[..]]) {
                 let unique: Result<Unique, _> = serde_json::from_slice(json);

@@ -8,7 +8,8 @@ use futures_util::stream::BoxStream;
 use lastword::{
     id::{Cursor, Epoch, NodeId, StreamId},
     store::{
-        Batch, ClaimKey, Created, Durability, Last, Lease, Meta, NewStream, Page, Signal, Store, StoreError, disk::Disk,
+        Batch, Checked, ClaimKey, Created, Durability, Ends, Last, Lease, Meta, NewStream, Page, Signal, Stats, Store,
+        StoreError, disk::Disk,
     },
 };
 use tempfile::TempDir;
@@ -106,5 +107,17 @@ impl Store for Kept {
 
     fn bytes(&self) -> u64 {
         self.store.bytes()
+    }
+
+    async fn all(&self, open: bool, before: Option<StreamId>, n: usize) -> Result<Vec<Meta>, StoreError> {
+        self.store.all(open, before, n).await
+    }
+
+    async fn stats(&self) -> Result<Stats, StoreError> {
+        self.store.stats().await
+    }
+
+    async fn check(&self, ends: Ends) -> Result<Checked, StoreError> {
+        self.store.check(ends).await
     }
 }

@@ -4,11 +4,11 @@ use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use lastword::{
     id::{Cursor, NodeId, StreamId},
-    store::{Created, Durability, Last, Lease, Store, StoreError, disk::Disk},
+    store::{Created, Durability, NewStream, Store, StoreError, disk::Disk},
 };
 use tempfile::TempDir;
 
-use super::{HOUR, Log, batch, chat, holder, key, records_of, with_claims};
+use super::{HOUR, Log, chat, holder, key, records_of, with_claims};
 
 fn open(folder: &Path) -> Arc<dyn Store> {
     open_as(folder, Durability::Os)
@@ -58,14 +58,6 @@ fn newest_log(folder: &Path) -> std::path::PathBuf {
     files.max().expect("a file")
 }
 
-fn another_boot(folder: &Path) {
-    let base = redb::Database::open(folder.join("base.redb")).expect("opens");
-    let write = base.begin_write().expect("begun");
-    let state = redb::TableDefinition::<&str, u64>::new("state");
-    write.open_table(state).expect("a table").insert("boot", 12345).expect("put");
-    write.commit().expect("committed");
-}
-
 #[tokio::test]
 async fn all_is_there_again_after_an_orderly_end_and_after_a_kill() {
     for in_order in [true, false] {
@@ -113,6 +105,76 @@ async fn all_is_there_again_after_an_orderly_end_and_after_a_kill() {
 }
 
 #[tokio::test]
+async fn what_is_there_is_counted_once_wherever_it_lies() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Arc::new(Disk::open(folder.path(), Durability::Os, HOUR, u64::MAX).expect("opens"));
+    let shared: Arc<dyn Store> = store.clone();
+    let mut logs = Vec::new();
+    for created_at in 1..=6 {
+        let mut log = Log::of(&shared, NewStream { created_at, ..with_claims("ann", &[]) }).await;
+        log.say(&["one"]).await;
+        logs.push(log);
+    }
+    let [first, second, third, fourth, fifth, sixth] = &mut logs[..] else { unreachable!() };
+    for log in [&mut *first, second, fifth] {
+        log.end(&["two"]).await;
+    }
+    store.checkpoint().expect("checkpointed");
+    fourth.end(&["two"]).await; // runs, in the base
+    sixth.end(&["two"]).await;
+    for log in [&first, &fifth] {
+        shared.remove(log.id).await.expect("removed"); // still in the base
+    }
+    let late = Log::of(&shared, with_claims("bob", &[])).await; // nowhere but in the table
+    for _ in 0..2 {
+        let stats = shared.stats().await.expect("stats");
+        assert_eq!((stats.running, stats.finished, stats.oldest), (2, 3, Some(2)));
+        let all = shared.all(false, None, 9).await.expect("a list");
+        let expected = [late.id, sixth.id, fourth.id, third.id, second.id];
+        assert_eq!(all.iter().map(|meta| meta.id).collect::<Vec<_>>(), expected);
+        let open = shared.all(true, Some(late.id), 9).await.expect("a list");
+        assert_eq!(open.iter().map(|meta| meta.id).collect::<Vec<_>>(), [third.id]);
+        store.checkpoint().expect("checkpointed");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_checkpoints_at_once_the_older_is_not_the_last() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Arc::new(Disk::open(folder.path(), Durability::Os, HOUR, u64::MAX).expect("opens"));
+    let shared: Arc<dyn Store> = store.clone();
+    let writing = Arc::new(());
+    let checkpointing: Vec<_> = (0..16)
+        .map(|_| {
+            let (store, writing) = (store.clone(), Arc::downgrade(&writing));
+            std::thread::spawn(move || {
+                while writing.strong_count() > 0 {
+                    store.checkpoint().expect("checkpointed");
+                }
+            })
+        })
+        .collect();
+    let mut ids = Vec::new();
+    for _ in 0..2000 {
+        let mut log = Log::new(&shared).await;
+        log.say(&["one"]).await;
+        log.say(&["two"]).await;
+        log.end(&["three"]).await;
+        ids.push(log.id);
+    }
+    drop(writing);
+    checkpointing.into_iter().for_each(|thread| thread.join().expect("checkpointed"));
+    super::is_sound(&shared).await;
+    let left = killed(folder.path());
+    let reopened = open(left.path());
+    super::is_sound(&reopened).await;
+    for id in ids {
+        let meta = reopened.meta(id).await.expect("meta");
+        assert_eq!((meta.last, meta.closed()), (Cursor(3), true));
+    }
+}
+
+#[tokio::test]
 async fn what_was_being_written_when_the_process_died_is_dropped_and_all_before_it_is_kept() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = open(folder.path());
@@ -145,47 +207,6 @@ async fn what_was_being_written_when_the_process_died_is_dropped_and_all_before_
             };
             assert_eq!(read, expected, "cut at {cut}, torn: {tear}");
         }
-    }
-}
-
-#[tokio::test]
-async fn after_a_power_cut_the_numbering_leaps_and_after_a_kill_it_does_not() {
-    for (durability, boots, leaps) in [
-        (Durability::Os, false, false),
-        (Durability::Os, true, true),
-        (Durability::Lazy, false, true),
-        (Durability::Disk, true, false),
-    ] {
-        let folder = tempfile::tempdir().expect("a folder");
-        let store = open_as(folder.path(), durability);
-        let mut log = Log::new(&store).await;
-        log.say(&["one", "two"]).await;
-        if durability == Durability::Lazy {
-            // It is written soon: nobody waits for it, but this test does.
-            let written = || fs::metadata(newest_log(folder.path())).expect("there").len() > 100;
-            while !written() {
-                tokio::task::yield_now().await;
-            }
-        }
-        let copy = killed(folder.path());
-        if boots {
-            another_boot(copy.path());
-        }
-        let reopened = open_as(copy.path(), durability);
-        let Lease { epoch, next } = reopened.lease(log.id, NodeId::new()).await.expect("leased");
-        assert_eq!(next > Cursor(3), leaps, "{durability:?}, another boot: {boots}");
-        let hole = reopened.meta(log.id).await.expect("meta").hole;
-        assert_eq!(hole, leaps.then_some((Cursor(2), next)));
-        let last = Last { summary: "s".into(), release: false };
-        reopened.append(log.id, next, epoch, batch(&["end"]), Some(last)).await.expect("appended");
-        drop(reopened);
-        let reopened = open_as(copy.path(), durability);
-        assert_eq!(reopened.meta(log.id).await.expect("meta").hole, hole, "the hole stays known");
-        let page = reopened.read(log.id, Cursor(0), super::ALL, None).await.expect("readable");
-        let cursors: Vec<_> = page.records().map(|(cursor, _)| cursor).collect();
-        assert_eq!((cursors, page.closed), (vec![Cursor(1), Cursor(2), next], true));
-        let page = reopened.read(log.id, Cursor(2), super::ALL, None).await.expect("readable");
-        assert_eq!((page.records().count(), page.closed), (1, true));
     }
 }
 
@@ -244,85 +265,4 @@ async fn a_synced_record_is_in_the_log_before_it_is_answered() {
     let reopened = open_as(killed(folder.path()).path(), Durability::Disk);
     let page = reopened.read(log.id, Cursor(0), super::ALL, None).await.expect("readable");
     assert_eq!((page.records().count(), page.closed), (51, true));
-}
-
-/// A power cut takes back any part of what was not synced: here the log's newest file loses its end, or pages of it anywhere.
-#[tokio::test]
-async fn after_a_power_cut_each_log_is_a_prefix_of_what_was_said_and_nothing_is_taken_for_what_was_lost() {
-    let seeds = std::env::var("LASTWORD_CUTS").map_or(40, |seeds| seeds.parse().expect("a number"));
-    for seed in 0..seeds {
-        let mut chance = fastrand::Rng::with_seed(seed);
-        let folder = tempfile::tempdir().expect("a folder");
-        let store = Arc::new(Disk::open(folder.path(), Durability::Os, HOUR, u64::MAX).expect("opens"));
-        let shared: Arc<dyn Store> = store.clone();
-        let mut logs = Vec::new();
-        for _ in 0..4 {
-            logs.push((Log::of(&shared, with_claims("ann", &[])).await, 0_u64, false));
-        }
-        let words = |of: usize, n: u64| format!("{of}.{n} {}", "x".repeat((n % 90) as usize));
-        let steps = chance.usize(20..200);
-        let checkpoint = chance.usize(0..steps);
-        let mut certain = vec![0_u64; logs.len()];
-        for step in 0..steps {
-            let of = chance.usize(0..logs.len());
-            let (log, said, ended) = &mut logs[of];
-            if !*ended {
-                let batch: Vec<_> = (1..=chance.u64(1..5)).map(|n| words(of, *said + n)).collect();
-                *ended = chance.u8(0..60) == 0;
-                let last = ended.then(|| Last { summary: "s".into(), release: false });
-                log.append(&batch, last).await;
-                *said += batch.len() as u64;
-            }
-            if step == checkpoint {
-                store.checkpoint().expect("checkpointed");
-                certain = logs.iter().map(|(_, said, _)| *said).collect();
-            }
-        }
-        let left = killed(folder.path());
-        let file = newest_log(left.path());
-        let mut bytes = fs::read(&file).expect("readable");
-        match chance.u8(0..3) {
-            0 => bytes.truncate(chance.usize(0..=bytes.len())),
-            1 => {
-                let from = chance.usize(0..bytes.len());
-                let to = bytes.len().min(from + chance.usize(1..4096));
-                bytes[from..to].fill(0);
-            }
-            _ => {
-                let at = chance.usize(0..bytes.len());
-                bytes[at] ^= 1 << chance.u8(0..8);
-            }
-        }
-        fs::write(&file, bytes).expect("written");
-        another_boot(left.path());
-        let reopened = open(left.path());
-        for (of, (log, said, _)) in logs.iter().enumerate() {
-            let meta = match reopened.meta(log.id).await {
-                Ok(meta) => meta,
-                Err(error) => {
-                    assert_eq!((error, certain[of]), (StoreError::Unknown(log.id), 0), "seed {seed}");
-                    continue;
-                }
-            };
-            let mut after = Cursor::START;
-            loop {
-                let page = reopened.read(log.id, after, 500, None).await.expect("readable");
-                for (cursor, record) in page.records() {
-                    assert_eq!(record, words(of, cursor.0).as_bytes(), "seed {seed}, stream {of}");
-                    assert_eq!(cursor, after.plus(1), "seed {seed}, stream {of}");
-                    after = cursor;
-                }
-                if page.last().is_none() {
-                    break;
-                }
-            }
-            assert_eq!(after, meta.last, "seed {seed}, stream {of}");
-            assert!((certain[of]..=*said).contains(&after.0), "seed {seed}, stream {of}: {after}");
-            if !meta.closed() {
-                let next = reopened.lease(log.id, NodeId::new()).await.expect("leased").next;
-                assert!(next.0 > said + 1, "seed {seed}: {next} would be taken for one of {said} that were shown");
-                assert_eq!(reopened.meta(log.id).await.expect("meta").hole, Some((after, next)), "seed {seed}");
-            }
-        }
-    }
 }

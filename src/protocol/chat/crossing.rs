@@ -4,7 +4,7 @@
 use std::{borrow::Cow, collections::HashMap, mem};
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::request::Dialect;
 use crate::{
@@ -44,6 +44,12 @@ impl Crossing {
         }
         body.set_some("reasoning_effort", openai::effort(params).as_ref());
         body.set_some("user", openai::user(params).as_ref());
+        if dialect == Dialect::Common {
+            let calls = prompt.messages.iter().enumerate().flat_map(|(n, message)| {
+                calls(message).into_iter().enumerate().filter(|(_, call)| is_custom(call)).map(move |(m, _)| (n, m))
+            });
+            crossing.unsaid.extend(calls.map(|(n, m)| format!("messages[{n}].tool_calls[{m}].custom")));
+        }
         crossing
     }
 
@@ -55,7 +61,7 @@ impl Crossing {
             Dialect::Common => serde_json::from_str(tools.get()).unwrap_or_default(),
             Dialect::OpenAi => Vec::new(),
         };
-        let left_out: Vec<usize> = (0..listed.len()).filter(|n| listed[*n]["type"] == "custom").collect();
+        let left_out: Vec<usize> = (0..listed.len()).filter(|n| is_custom(&listed[*n])).collect();
         if left_out.is_empty() {
             self.body.set("tools", tools);
             self.body.set_some("tool_choice", params.tool_choice.as_ref());
@@ -79,7 +85,31 @@ impl Crossing {
 fn is_of_free_text(choice: &Json) -> bool {
     let choice: Value = serde_json::from_str(choice.get()).unwrap_or_default();
     let allowed = choice["allowed_tools"]["tools"].as_array();
-    choice["type"] == "custom" || allowed.is_some_and(|tools| tools.iter().any(|tool| tool["type"] == "custom"))
+    is_custom(&choice) || allowed.is_some_and(|tools| tools.iter().any(is_custom))
+}
+
+/// Whether a tool, or a call of one, is of free text.
+fn is_custom(tool: &Value) -> bool {
+    tool["type"] == "custom"
+}
+
+fn calls(message: &Message) -> Vec<Value> {
+    message.tool_calls.as_ref().and_then(|calls| serde_json::from_str(calls.get()).ok()).unwrap_or_default()
+}
+
+/// A call with free text is told as one of a function whose one argument is that text, as an upstream of Messages is told it too: the
+/// model sees what it did, and what came of it still answers a call.
+fn of_functions(message: &mut Cow<'_, Message>) {
+    let mut calls = calls(message);
+    if !calls.iter().any(is_custom) {
+        return;
+    }
+    for call in calls.iter_mut().filter(|call| is_custom(call)) {
+        let arguments = json!({ "input": call["custom"]["input"] }).to_string();
+        let function = json!({ "name": call["custom"]["name"], "arguments": arguments });
+        *call = json!({ "id": call["id"], "type": "function", "function": function });
+    }
+    message.to_mut().tool_calls = Json::of(&calls);
 }
 
 fn messages(prompt: &Prompt, dialect: Dialect) -> Vec<Cow<'_, Message>> {
@@ -87,6 +117,7 @@ fn messages(prompt: &Prompt, dialect: Dialect) -> Vec<Cow<'_, Message>> {
     let mut all: Vec<_> = system.into_iter().chain(in_order(&prompt.messages).into_iter().map(Cow::Borrowed)).collect();
     if dialect == Dialect::Common {
         all = of_one_system(all);
+        all.iter_mut().for_each(of_functions);
     }
     seen_beside_results(all)
 }
@@ -275,6 +306,21 @@ mod tests {
         }
         let (body, _) = told(&with_tools(&json!([{"type":"function"}]), &json!("auto")), Dialect::Common);
         assert_eq!((&body["tool_choice"], &body["parallel_tool_calls"]), (&json!("auto"), &json!(false)));
+    }
+
+    #[test]
+    fn a_call_with_free_text_is_one_of_a_function_but_for_openai() {
+        let custom = json!({"id":"a","type":"custom","custom":{"name":"run","input":"say \"hi\"\n"}});
+        let function = json!({"id":"b","type":"function","function":{"name":"f","arguments":"{ }"}});
+        let rest = |calls: Value| json!([{"role":"user","content":"Go"}, {"role":"assistant","tool_calls":calls}]);
+        let prompt = conversation(&rest(json!([function, custom])));
+        let (body, unsaid) = told(&prompt, Dialect::Common);
+        let arguments = r#"{"input":"say \"hi\"\n"}"#;
+        let told_so = json!({"id":"a","type":"function","function":{"name":"run","arguments":arguments}});
+        assert_eq!(body["messages"], rest(json!([function, told_so])));
+        assert_eq!(unsaid, ["messages[1].tool_calls[1].custom"]);
+        let (body, unsaid) = told(&prompt, Dialect::OpenAi);
+        assert_eq!((&body["messages"], unsaid.len()), (&rest(json!([function, custom])), 0));
     }
 
     #[test]

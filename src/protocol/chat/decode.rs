@@ -24,6 +24,8 @@ type Events = Vec<Event<'static>>;
 #[derive(Debug, Default)]
 pub struct ChatDecode {
     choices: Vec<Answer>,
+    /// How many were asked for, where it was said.
+    asked: u64,
     /// What is the same on every chunk, as it was last told.
     repeated: Repeated,
     spelling: Spelling,
@@ -123,8 +125,7 @@ impl Decode for ChatDecode {
     }
 
     fn finish(&mut self, events: &mut Events) -> Result<(), DecodeError> {
-        let whole = !self.choices.is_empty() && self.choices.iter().all(|answer| answer.finished);
-        if !self.done && !whole {
+        if !self.done && !self.finished() {
             return Err(DecodeError::Truncated);
         }
         self.close(events);
@@ -135,9 +136,24 @@ impl Decode for ChatDecode {
     fn done(&self) -> bool {
         self.done
     }
+
+    fn whole(&self) -> bool {
+        self.choices.len() as u64 >= self.asked && self.finished()
+    }
 }
 
 impl ChatDecode {
+    /// For an answer of so many choices.
+    #[must_use]
+    pub fn of(choices: Option<u64>) -> Self {
+        Self { asked: choices.unwrap_or_default(), ..Self::default() }
+    }
+
+    /// Every choice that began has said why it is over.
+    fn finished(&self) -> bool {
+        !self.choices.is_empty() && self.choices.iter().all(|answer| answer.finished)
+    }
+
     /// `own`: what the chunk says beside its choices, if this is its first one.
     fn choice<'a>(&mut self, mut choice: Choice<'a>, mut own: Own<'a>, events: &mut Events) {
         let index = choice.index.unwrap_or(0);

@@ -22,7 +22,7 @@ use crate::{
     id::Cursor,
     protocol::{Encode, Fault, body::Members},
     record::{Kind, Record},
-    wire::sse::{EventId, write_event},
+    wire::sse::{EventId, digits, write_event},
 };
 
 /// Encodes one answer; see the module above.
@@ -276,7 +276,9 @@ impl ChatEncode {
         if let Some(beside) = &self.beside {
             append(&mut self.chunk, "", rest::inside(beside.chunk.as_ref()), ",");
         }
-        let _ = write!(self.chunk, r#""choices":[{{"index":{choice},"delta":"#); // a buffer takes every write
+        self.put([r#""choices":[{"index":"#]);
+        self.chunk.extend_from_slice(digits(choice.into(), &mut [0; 20]));
+        self.put([r#","delta":"#]);
     }
 
     fn put<const N: usize>(&mut self, pieces: [&str; N]) {

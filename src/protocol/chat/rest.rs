@@ -18,7 +18,7 @@ use crate::{
 
 /// The names under which it is recorded. No member that is recorded under its own name begins like this. Behind `NEXT`, `ALONE`
 /// and `ROLE` stands the choice.
-pub(super) const NEXT: &str = ":next ";
+pub(super) const NEXT: &str = Opaque::BESIDE;
 pub(super) const ALONE: &str = ":alone ";
 pub(super) const LAST: &str = ":last";
 /// How reasoning is spelled from here on.

@@ -19,7 +19,7 @@ use crate::{
     id::{Cursor, StreamId},
     protocol::{Encode, Fault, body::Members},
     record::{Kind, Record},
-    wire::sse::{EventId, write_event},
+    wire::sse::{EventId, digits, write_event},
 };
 
 /// What no opaque event may be called: these are written here, and an `error` would end the answer.
@@ -344,7 +344,9 @@ impl Frames<'_> {
     fn delta(&mut self, index: u64) {
         self.begin("content_block_delta");
         if self.are_shown() {
-            let _ = write!(self.data, r#"{{"type":"content_block_delta","index":{index},"delta":"#);
+            self.put([r#"{"type":"content_block_delta","index":"#]);
+            self.data.extend_from_slice(digits(index, &mut [0; 20]));
+            self.put([r#","delta":"#]);
         }
     }
 

@@ -148,7 +148,7 @@ impl Crossing {
             }
             Role::Assistant => {
                 let mut blocks = blocks(message, &place)?;
-                blocks.extend(calls(message, &place)?);
+                blocks.extend(calls(message, &place, &mut self.unsaid)?);
                 self.turn("assistant", blocks);
             }
             Role::Tool => {
@@ -198,15 +198,8 @@ impl Crossing {
             turn
         });
         body.set("messages", &turns.collect::<Vec<_>>());
-        match params.temperature {
-            Some(temperature) if !(0.0..=1.0).contains(&temperature) => self.unsaid.push("temperature".to_owned()),
-            temperature => body.set_some("temperature", temperature.as_ref()),
-        }
-        // The newer models take one word on sampling, not two.
-        match params.top_p {
-            Some(_) if body.get("temperature").is_some() => self.unsaid.push("top_p".to_owned()),
-            top_p => body.set_some("top_p", top_p.as_ref()),
-        }
+        self.sampling(params, model);
+        let body = &mut self.body;
         // The API takes no stop that is blank.
         let stops: Vec<_> = params.stop.iter().filter(|stop| !stop.trim().is_empty()).collect();
         if stops.len() < params.stop.len() {

@@ -75,6 +75,17 @@ impl Encode for ResponsesEncode {
         self.outline.take(record, &mut Sink::Nowhere);
     }
 
+    fn skip_run(&mut self, record: &Record<'_>, times: u32) {
+        // The first may begin an item; each that follows tells as much as the second.
+        (0..times.min(2)).for_each(|n| {
+            let before = self.outline.sequence;
+            self.skip(record);
+            if n == 1 {
+                self.outline.sequence += (self.outline.sequence - before) * u64::from(times - 2);
+            }
+        });
+    }
+
     fn encode(&mut self, cursor: Cursor, record: &Record<'_>, out: &mut BytesMut) {
         debug_assert!(self.repeats(record).is_none(), "these frames are shared");
         let mut sink = Sink::reader(out, self.muted);

@@ -1,46 +1,36 @@
 //! What is kept for long: redb, with a table for each way to look for a stream.
 //!
-//! Written only by checkpoints, each one transaction that is synced; read by anybody at any time. An error of the file closes it, and
-//! the next checkpoint opens it again.
+//! Written only by checkpoints, each one transaction that is synced; read by anybody at any time. After an error of the file it ails,
+//! until the keeper has opened it again.
+
+mod check;
+mod walk;
 
 use std::{
-    path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 use bytes::Bytes;
-use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
+use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 
 use super::{
+    LEAP,
     code::{self, Row},
     entry,
+    folder::remedy,
+    form::{
+        self, BLOCKS, Broken, CLAIMS, CONDENSED, FINISHED, GONE, OPEN, OWNERS, PROMPTS, STREAMS, State, VERSION, get,
+    },
+    medium::Medium,
 };
 use crate::{
     id::{Cursor, StreamId},
-    store::{Chunk, ClaimKey, Page, StoreError},
+    store::{Chunk, ClaimKey, Condense, Page, StoreError},
 };
 
-type Table = TableDefinition<'static, &'static [u8], &'static [u8]>;
-
-/// A stream's row.
-const STREAMS: Table = Table::new("streams");
-const PROMPTS: Table = Table::new("prompts");
-/// Records, under the stream and the first one's cursor.
-const BLOCKS: Table = Table::new("blocks");
-/// The streams of an owner.
-const OWNERS: Table = Table::new("owners");
-/// Who holds a claim.
-const CLAIMS: Table = Table::new("claims");
-/// Finished streams in the order in which they ended.
-const FINISHED: Table = Table::new("finished");
-/// Streams that are not closed.
-const OPEN: Table = Table::new("open");
-/// Streams that have expired.
-const GONE: Table = Table::new("gone");
-const STATE: TableDefinition<'static, &'static str, u64> = TableDefinition::new("state");
-
-/// The form of these tables.
-const VERSION: u64 = 1;
 /// How many expired ids are remembered.
 const REMEMBERED: u64 = 100_000;
 /// What redb may keep in memory.
@@ -49,27 +39,10 @@ const CACHE: usize = 32 << 20;
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Base {
-    path: PathBuf,
-    database: RwLock<Option<Arc<Database>>>,
-}
-
-/// What is known of the store as a whole, at a checkpoint.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct State {
-    /// Which opening of the store this is.
-    pub generation: u64,
-    /// The last frame of the log that is in here.
-    pub seq: u64,
-    /// What all streams count.
-    pub used: u64,
-    /// A digest of the machine's boot id at the last opening.
-    pub boot: u64,
-    /// What a crash of the process can take back: 0 nothing, 1 what was written since the last checkpoint.
-    pub lazy: u64,
-    /// What a crash of the machine can take back.
-    pub loose: u64,
-    /// It was closed in order: nothing was lost.
-    pub clean: u64,
+    medium: Arc<dyn Medium>,
+    database: RwLock<Option<Database>>,
+    /// The error after which it must be opened again.
+    ails: Mutex<Option<StoreError>>,
 }
 
 /// What a checkpoint puts in.
@@ -88,35 +61,42 @@ pub(super) struct Changed {
     pub row: Row,
     /// Where it is not in here yet.
     pub prompt: Option<Bytes>,
+    /// What comes before the blocks.
+    pub behind: Cursor,
     pub blocks: Vec<Chunk>,
+    /// Of the blocks, but for a last one that is not full or ends the log.
+    pub condensed: Vec<Vec<u8>>,
 }
 
 impl Changes {
-    /// Makes blocks of the chunks as they came.
-    pub(super) fn cut_blocks(&mut self) {
+    /// Makes blocks of the chunks as they came, and what they are in short.
+    pub(super) fn cut_blocks(&mut self, condense: Condense) {
         for stream in &mut self.streams {
             stream.blocks = entry::blocks(&stream.blocks);
+            let last = stream.blocks.len().saturating_sub(1);
+            let behind =
+                |(n, block): &(usize, &Chunk)| *n < last || (entry::is_full(block) && stream.row.summary.is_none());
+            let condensed = stream.blocks.iter().enumerate().filter(behind).map(|(_, block)| condense(block));
+            stream.condensed = condensed.collect();
         }
     }
 }
 
-type Broken<T> = Result<T, redb::Error>;
-
 impl Base {
-    pub(super) fn open(folder: &Path) -> Result<(Self, State), StoreError> {
-        let base = Self { path: folder.join("base.redb"), database: RwLock::default() };
+    pub(super) fn open(medium: &Arc<dyn Medium>) -> Result<(Self, State), StoreError> {
+        let base = Self { medium: medium.clone(), database: RwLock::default(), ails: Mutex::default() };
         base.reopen()?;
-        let state = base.read(Self::state)?;
+        let state = base.read(State::get)?;
         Ok((base, state))
     }
 
-    /// Opens it (again).
+    /// Opens it (again). Who reads meanwhile is told that it is closed.
     pub(super) fn reopen(&self) -> Result<(), StoreError> {
         let mut open = self.database.write().unwrap_or_else(PoisonError::into_inner);
-        *open = None;
-        let made = redb::Builder::new().set_cache_size(CACHE).create(&self.path).map_err(redb::Error::from);
-        let made = made.and_then(|database| {
-            let version = prepare(&database)?;
+        close(open.take());
+        let made = guarded(|| {
+            let database = self.medium.base(redb::Builder::new().set_cache_size(CACHE))?;
+            let version = form::prepare(&database)?;
             Ok((database, version))
         });
         let (database, version) = made.map_err(|error| self.broken(error))?;
@@ -124,63 +104,88 @@ impl Base {
             return Err(StoreError::Unavailable(format!(
                 "{} has form {version}, and this version of lastword reads form {VERSION}; use the version that wrote it, or \
                  name another [store] path",
-                self.path.display()
+                self.path().display()
             )));
         }
-        *open = Some(Arc::new(database));
+        *open = Some(database);
+        *self.ails.lock().unwrap_or_else(PoisonError::into_inner) = None;
         Ok(())
     }
 
-    fn database(&self) -> Result<Arc<Database>, StoreError> {
-        let open = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        open.clone().ok_or_else(|| StoreError::Unavailable(format!("{} is closed after an error", self.path.display())))
+    /// Why it must be opened again, if it must.
+    pub(super) fn ails(&self) -> Option<StoreError> {
+        self.ails.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn path(&self) -> PathBuf {
+        self.medium.path().join("base.redb")
     }
 
     fn broken(&self, error: redb::Error) -> StoreError {
-        let path = self.path.display();
-        StoreError::Unavailable(match error {
-            redb::Error::DatabaseAlreadyOpen => {
+        use redb::Error;
+        let path = self.path();
+        let path = path.display();
+        // What is damaged in one place is read in others: to open it again would not help, and cost those who read there.
+        let ails = matches!(
+            error,
+            Error::Io(_) | Error::Backend(_) | Error::PreviousIo | Error::DatabaseClosed | Error::LockPoisoned(_)
+        );
+        let damage = [io::ErrorKind::InvalidData, io::ErrorKind::UnexpectedEof];
+        let why = StoreError::Unavailable(match error {
+            Error::DatabaseAlreadyOpen => {
                 format!("{path} is open in another process; stop that one, or name another [store] path")
             }
-            error => format!("{path}: {error}; see to the disk, its room and the rights of [store] path"),
-        })
+            Error::Io(error) if !damage.contains(&error.kind()) => format!("{path}: {error}; {}", remedy(&error)),
+            Error::Backend(_) | Error::PreviousIo | Error::DatabaseClosed | Error::LockPoisoned(_) => {
+                format!(
+                    "{path} is closed after an error, and will be opened again; see to the disk if that is often so"
+                )
+            }
+            damage => format!(
+                "{path} is damaged: {damage}; put a copy of the whole folder in its place, or move it away to begin anew"
+            ),
+        });
+        let mut known = self.ails.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.is_none() {
+            tracing::error!(error = %why, "the base could not be used");
+        }
+        if ails {
+            known.get_or_insert_with(|| why.clone());
+        }
+        why
     }
 
-    fn torn(&self, id: StreamId) -> StoreError {
-        let path = self.path.display();
+    /// There is a log of later than what is in here.
+    pub(super) fn too_old(&self, empty: bool) -> StoreError {
+        let (path, folder) = (self.path(), self.medium.path().display());
+        let is = if empty { "is new or was emptied" } else { "is older than the log beside it" };
         StoreError::Unavailable(format!(
-            "{path}: what it has of stream {id} is damaged; remove the stream, or restore the file"
+            "{} {is}; put a copy of all of {folder} in its place, or move {folder}/log away to go on without what that has",
+            path.display()
         ))
     }
 
     pub(super) fn read<T>(&self, look: impl FnOnce(&ReadTransaction) -> Broken<T>) -> Result<T, StoreError> {
-        let database = self.database()?;
-        let looked = database.begin_read().map_err(redb::Error::from).and_then(|read| look(&read));
+        let looked = guarded(|| {
+            let read = {
+                let open = self.database.read().unwrap_or_else(PoisonError::into_inner);
+                open.as_ref().ok_or(redb::Error::DatabaseClosed)?.begin_read()?
+            };
+            look(&read)
+        });
         looked.map_err(|error| self.broken(error))
-    }
-
-    fn state(read: &ReadTransaction) -> Broken<State> {
-        let table = read.open_table(STATE)?;
-        let get = |name| Broken::Ok(table.get(name)?.map_or(0, |value| value.value()));
-        Ok(State {
-            generation: get("generation")?,
-            seq: get("seq")?,
-            used: get("used")?,
-            boot: get("boot")?,
-            lazy: get("lazy")?,
-            loose: get("loose")?,
-            clean: get("clean")?,
-        })
     }
 
     /// A stream's row.
     pub(super) fn row(&self, id: StreamId) -> Result<Option<Row>, StoreError> {
         let bytes = self.read(|read| get(read, STREAMS, &id.to_bytes()))?;
-        bytes.map(|bytes| Row::read(&bytes).ok_or_else(|| self.torn(id))).transpose()
+        bytes.map(|bytes| Row::read(id, &bytes).ok_or(StoreError::Damaged(id))).transpose()
     }
 
     pub(super) fn prompt(&self, id: StreamId) -> Result<Option<Bytes>, StoreError> {
-        self.read(|read| get(read, PROMPTS, &id.to_bytes()))
+        let sealed = self.read(|read| get(read, PROMPTS, &id.to_bytes()))?;
+        let unsealed = |sealed: Bytes| code::unsealed(id, &sealed).map(|prompt| sealed.slice_ref(prompt));
+        sealed.map(|sealed| unsealed(sealed).ok_or(StoreError::Damaged(id))).transpose()
     }
 
     /// Whether a stream was here and has expired.
@@ -202,7 +207,7 @@ impl Base {
         })
     }
 
-    /// An owner's streams that are older than `before`, newest first, as long as `more` wants them.
+    /// An owner's streams that are older than `before`, newest first, as long as `more` wants them; but for damaged ones.
     pub(super) fn list(
         &self,
         owner: &str,
@@ -211,19 +216,18 @@ impl Base {
     ) -> Result<(), StoreError> {
         let low = code::owner_key(owner, StreamId::from_bytes([0; 16]));
         let high = code::owner_key(owner, before.unwrap_or(StreamId::from_bytes([u8::MAX; 16])));
-        let torn = self.read(|read| {
+        self.read(|read| {
             let streams = read.open_table(STREAMS)?;
             for entry in read.open_table(OWNERS)?.range(&low[..]..&high[..])?.rev() {
                 let Some(id) = code::id_behind(entry?.0.value()) else { continue };
                 let Some(row) = streams.get(&id.to_bytes()[..])? else { continue };
-                let Some(row) = Row::read(row.value()) else { return Ok(Some(id)) };
-                if !more(id, row) {
+                let row = Row::read(id, row.value()).filter(|row| row.owner == owner);
+                if !row.is_none_or(|row| more(id, row)) {
                     break;
                 }
             }
-            Ok(None)
-        })?;
-        torn.map_or(Ok(()), |id| Err(self.torn(id)))
+            Ok(())
+        })
     }
 
     /// The finished streams that ended first, from this key on, as long as `more` wants them.
@@ -268,14 +272,35 @@ impl Base {
                     break;
                 }
             }
-            Ok(Some(Row::read(&row).map(|row| (row, chunks))))
+            Ok(Some(Row::read(id, &row).map(|row| (row, chunks))))
         })?;
         let Some(found) = found else { return Ok(None) };
-        let (row, chunks) = found.ok_or_else(|| self.torn(id))?;
+        let (row, chunks) = found.filter(|(row, chunks)| adjoin(row, chunks, after)).ok_or(StoreError::Damaged(id))?;
         let mut page = Page::default();
         page.fill(&chunks, after, max);
         page.closed = row.summary.is_some() && page.last().unwrap_or(after) >= row.last;
         Ok(Some(page))
+    }
+
+    /// The blocks of a stream that end at `last` or before, in short, each with its last cursor: from the first one on, as far as
+    /// they are there.
+    pub(super) fn condensed(&self, id: StreamId, last: Cursor) -> Result<Vec<(Cursor, Bytes)>, StoreError> {
+        let (low, high) = (code::key(id, 0), code::key(id, last.0));
+        self.read(|read| {
+            let (mut pieces, mut behind) = (Vec::new(), Cursor::START);
+            for entry in read.open_table(CONDENSED)?.range(&low[..]..=&high[..])? {
+                let (key, piece) = entry?;
+                let first = key.value().last_chunk().map_or(0, |first| u64::from_be_bytes(*first));
+                match code::unpack_condensed(id, Cursor(first), piece.value()) {
+                    Some((before, end, piece)) if before == behind && end <= last => {
+                        pieces.push((end, piece));
+                        behind = end;
+                    }
+                    _ => break,
+                }
+            }
+            Ok(pieces)
+        })
     }
 
     /// The last block of a stream.
@@ -289,17 +314,19 @@ impl Base {
             let first = key.value().last_chunk().map_or(0, |first| u64::from_be_bytes(*first));
             Ok(Some(code::unpack(id, Cursor(first), block.value())))
         })?;
-        found.map(|chunk| chunk.ok_or_else(|| self.torn(id))).transpose()
+        found.map(|chunk| chunk.ok_or(StoreError::Damaged(id))).transpose()
     }
 
     /// Puts a checkpoint's changes in, all or none, and syncs them.
     pub(super) fn put(&self, changes: &Changes) -> Result<(), StoreError> {
-        self.write(changes).map_err(|error| self.broken(error))
+        guarded(|| self.write(changes)).map_err(|error| self.broken(error))
     }
 
     fn write(&self, changes: &Changes) -> Broken<()> {
-        let Ok(database) = self.database() else { return Err(redb::Error::PreviousIo) };
-        let mut write = database.begin_write()?;
+        let mut write = {
+            let open = self.database.read().unwrap_or_else(PoisonError::into_inner);
+            open.as_ref().ok_or(redb::Error::DatabaseClosed)?.begin_write()?
+        };
         // Otherwise opening after a crash would walk through all of it.
         write.set_quick_repair(true);
         {
@@ -307,15 +334,22 @@ impl Base {
             let (mut blocks, mut owners) = (write.open_table(BLOCKS)?, write.open_table(OWNERS)?);
             let (mut finished, mut open) = (write.open_table(FINISHED)?, write.open_table(OPEN)?);
             let (mut claims, mut gone) = (write.open_table(CLAIMS)?, write.open_table(GONE)?);
-            for Changed { id, row, prompt, blocks: chunks } in &changes.streams {
+            let mut condensed = write.open_table(CONDENSED)?;
+            for Changed { id, row, prompt, behind, blocks: chunks, condensed: short } in &changes.streams {
                 let key = &id.to_bytes()[..];
-                streams.insert(key, &row.write()[..])?;
+                streams.insert(key, &row.write(*id)[..])?;
                 if let Some(prompt) = prompt {
-                    prompts.insert(key, &prompt[..])?;
+                    prompts.insert(key, &code::sealed(*id, prompt)[..])?;
                     owners.insert(&code::owner_key(&row.owner, *id)[..], &[][..])?;
                 }
                 for chunk in chunks {
                     blocks.insert(&code::key(*id, chunk.first.0)[..], &code::pack(*id, chunk)[..])?;
+                }
+                let mut behind = *behind;
+                for (chunk, piece) in chunks.iter().zip(short) {
+                    let packed = code::pack_condensed(*id, behind, chunk, piece);
+                    condensed.insert(&code::key(*id, chunk.first.0)[..], &packed[..])?;
+                    behind = chunk.last();
                 }
                 match row.summary {
                     None => _ = open.insert(key, &[][..])?,
@@ -327,14 +361,25 @@ impl Base {
             }
             for (id, expired) in &changes.gone {
                 let key = &id.to_bytes()[..];
-                let row = streams.remove(key)?.and_then(|row| Row::read(row.value()));
-                if let Some(row) = row {
-                    owners.remove(&code::owner_key(&row.owner, *id)[..])?;
-                    finished.remove(&code::ended_key(row.ended_at, *id)[..])?;
+                match streams.remove(key)?.map(|row| Row::read(*id, row.value())) {
+                    None => {}
+                    Some(Some(row)) => {
+                        owners.remove(&code::owner_key(&row.owner, *id)[..])?;
+                        finished.remove(&code::ended_key(row.ended_at, *id)[..])?;
+                    }
+                    // It is damaged: what belongs to it must be searched for.
+                    Some(None) => {
+                        let others = |key: &[u8]| code::id_behind(key) != Some(*id);
+                        owners.retain(|key, _| others(key))?;
+                        finished.retain(|key, _| others(key))?;
+                        claims.retain(|_, holder| others(holder))?;
+                    }
                 }
                 prompts.remove(key)?;
                 open.remove(key)?;
-                blocks.retain_in(&code::key(*id, 0)[..]..=&code::key(*id, u64::MAX)[..], |_, _| false)?;
+                let (low, high) = (code::key(*id, 0), code::key(*id, u64::MAX));
+                blocks.retain_in(&low[..]..=&high[..], |_, _| false)?;
+                condensed.retain_in(&low[..]..=&high[..], |_, _| false)?;
                 if *expired {
                     gone.insert(key, &[][..])?;
                 }
@@ -349,31 +394,39 @@ impl Base {
                     None => _ = claims.remove(key)?,
                 }
             }
-            let State { generation, seq, used, boot, lazy, loose, clean } = changes.state;
-            let mut state = write.open_table(STATE)?;
-            let fields = [("generation", generation), ("seq", seq), ("used", used), ("boot", boot)];
-            for (name, value) in fields.into_iter().chain([("lazy", lazy), ("loose", loose), ("clean", clean)]) {
-                state.insert(name, value)?;
-            }
+            changes.state.put(&write)?;
         }
         Ok(write.commit()?)
     }
 }
 
-fn get(read: &ReadTransaction, table: Table, key: &[u8]) -> Broken<Option<Bytes>> {
-    Ok(read.open_table(table)?.get(key)?.map(|value| Bytes::copy_from_slice(value.value())))
+impl Drop for Base {
+    fn drop(&mut self) {
+        close(self.database.get_mut().unwrap_or_else(PoisonError::into_inner).take());
+    }
 }
 
-/// Makes the tables, so that a read finds them. Gives back the form of what is there.
-fn prepare(database: &Database) -> Broken<u64> {
-    if let Ok(state) = database.begin_read()?.open_table(STATE) {
-        return Ok(state.get("version")?.map_or(0, |version| version.value()));
-    }
-    let write = database.begin_write()?;
-    for table in [STREAMS, PROMPTS, BLOCKS, OWNERS, CLAIMS, FINISHED, OPEN, GONE] {
-        write.open_table(table)?;
-    }
-    write.open_table(STATE)?.insert("version", VERSION)?;
-    write.commit()?;
-    Ok(VERSION)
+/// What cannot be closed in order is opened as after a crash.
+fn close(database: Option<Database>) {
+    let _ = guarded(|| {
+        drop(database);
+        Ok(())
+    });
+}
+
+/// Whether these are the blocks behind `after`, with none missing. Only a leap leaves a gap.
+fn adjoin(row: &Row, chunks: &[Chunk], after: Cursor) -> bool {
+    let mut last = after;
+    let in_order = chunks.iter().all(|chunk| {
+        let gap = chunk.first.0.saturating_sub(last.0 + 1);
+        last = chunk.last();
+        gap == 0 || gap >= LEAP
+    });
+    in_order && (!chunks.is_empty() || row.last <= after)
+}
+
+/// redb panics where what it reads cannot be: an error of the file like any other, and no reason to fall with it.
+fn guarded<T>(look: impl FnOnce() -> Broken<T>) -> Broken<T> {
+    let damaged = |_| Err(redb::Error::Corrupted("it holds what cannot be".to_owned()));
+    catch_unwind(AssertUnwindSafe(look)).unwrap_or_else(damaged)
 }

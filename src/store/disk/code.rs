@@ -133,6 +133,7 @@ impl Row {
             last: self.last,
             hole: self.hole,
             summary: self.summary.clone(),
+            bytes: self.bytes,
         }
     }
 
@@ -140,7 +141,8 @@ impl Row {
         self.leap.unwrap_or(self.last.plus(1))
     }
 
-    pub(super) fn write(&self) -> Vec<u8> {
+    /// As the row of this stream.
+    pub(super) fn write(&self, id: StreamId) -> Vec<u8> {
         let mut out = Vec::with_capacity(256);
         put_bytes(&mut out, self.owner.as_bytes());
         put_bytes(&mut out, &self.about);
@@ -154,11 +156,12 @@ impl Row {
         for number in [self.created_at, self.last.0, self.ended_at, self.bytes, self.epoch.0] {
             out.extend(number.to_le_bytes());
         }
-        out
+        sealed(id, &out)
     }
 
-    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
-        let mut take = Take(bytes);
+    /// The row of this stream; nothing if it is not the one that was written for it.
+    pub(super) fn read(id: StreamId, bytes: &[u8]) -> Option<Self> {
+        let mut take = Take(unsealed(id, bytes)?);
         Some(Self {
             owner: take.text()?,
             about: take.bytes()?,
@@ -173,6 +176,19 @@ impl Row {
             epoch: Epoch(take.number()?),
         })
     }
+}
+
+/// These bytes under a checksum that says whose they are.
+pub(super) fn sealed(id: StreamId, bytes: &[u8]) -> Vec<u8> {
+    let mut out = check(id, Cursor::START, bytes).to_le_bytes().to_vec();
+    out.extend(bytes);
+    out
+}
+
+/// What was sealed for this stream.
+pub(super) fn unsealed(id: StreamId, sealed: &[u8]) -> Option<&[u8]> {
+    let (sum, bytes) = sealed.split_first_chunk::<4>()?;
+    (check(id, Cursor::START, bytes) == u32::from_le_bytes(*sum)).then_some(bytes)
 }
 
 /// Adjoining records, packed. Says whose they are and where they belong, and that under a checksum: a block that is found in
@@ -196,6 +212,27 @@ pub(super) fn unpack(id: StreamId, first: Cursor, block: &[u8]) -> Option<Chunk>
     let (len, packed) = rest.split_first_chunk::<4>()?;
     let bytes = lz4_flex::decompress_size_prepended(packed).ok()?;
     Some(Batch::of(bytes.into(), u32::from_le_bytes(*len)).at(first))
+}
+
+/// What a block is in short, with where it ends and where the one before it does.
+pub(super) fn pack_condensed(id: StreamId, behind: Cursor, chunk: &Chunk, piece: &[u8]) -> Vec<u8> {
+    let mut out = vec![0; 4];
+    out.extend(behind.0.to_le_bytes());
+    out.extend(chunk.last().0.to_le_bytes());
+    out.extend_from_slice(piece);
+    let sum = check(id, chunk.first, &out[4..]);
+    out[..4].copy_from_slice(&sum.to_le_bytes());
+    out
+}
+
+/// The same again; nothing if it is not the one that was packed for this place.
+pub(super) fn unpack_condensed(id: StreamId, first: Cursor, bytes: &[u8]) -> Option<(Cursor, Cursor, Bytes)> {
+    let (sum, rest) = bytes.split_first_chunk::<4>()?;
+    if check(id, first, rest) != u32::from_le_bytes(*sum) {
+        return None;
+    }
+    let mut take = Take(rest);
+    Some((Cursor(take.number()?), Cursor(take.number()?), Bytes::copy_from_slice(take.0)))
 }
 
 fn check(id: StreamId, first: Cursor, bytes: &[u8]) -> u32 {
@@ -396,13 +433,23 @@ mod tests {
             bytes: 6,
             epoch: Epoch(7),
         };
-        assert_eq!(Row::read(&row.write()), Some(row));
+        let written = row.write(id);
+        assert_eq!(Row::read(id, &written), Some(row));
+        assert_eq!(Row::read(StreamId::new(), &written), None);
+        for at in 0..written.len() {
+            let mut flipped = written.clone();
+            flipped[at] ^= 1;
+            assert_eq!(Row::read(id, &flipped), None, "byte {at}");
+        }
     }
 
     #[test]
     fn a_block_is_read_only_where_and_as_it_was_packed() {
         let id = StreamId::new();
         let chunk = ["one", "", "three"].into_iter().collect::<Batch>().at(Cursor(5));
+        let short = pack_condensed(id, Cursor(2), &chunk, b"short");
+        assert_eq!(unpack_condensed(id, Cursor(5), &short), Some((Cursor(2), Cursor(7), "short".into())));
+        assert_eq!(unpack_condensed(id, Cursor(6), &short), None);
         let block = pack(id, &chunk);
         assert_eq!(unpack(id, Cursor(5), &block), Some(chunk));
         assert_eq!(unpack(id, Cursor(6), &block), None);

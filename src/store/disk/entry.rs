@@ -18,11 +18,13 @@ const LOOSE: usize = 64;
 /// See the module.
 pub(super) struct Entry {
     pub row: Row,
+    /// It is here and nowhere else, and is erased so many milliseconds after its end.
+    pub keep: Option<u64>,
     /// Until it is in the base.
     pub prompt: Option<Bytes>,
     pub created: Instant,
     pub node: Option<NodeId>,
-    /// The last frame that was about it.
+    /// The last frame that was about it; 0 if none ever is.
     pub seq: u64,
     /// The last cursor, and whether it is the end. Sent after the records are there.
     pub head: watch::Sender<(Cursor, bool)>,
@@ -39,6 +41,7 @@ impl Entry {
         Self {
             head: watch::Sender::new((row.last, row.summary.is_some())),
             row,
+            keep: None,
             prompt,
             created: Instant::now(),
             node: None,
@@ -54,7 +57,7 @@ impl Entry {
     pub(super) fn left_open(row: Row, last_block: Option<Chunk>) -> Self {
         let mut entry = Self::new(row, None, 0);
         match last_block {
-            Some(block) if block.size() < FULL => {
+            Some(block) if !is_full(&block) => {
                 entry.sealed = block.first.before();
                 entry.chunks.push(block);
             }
@@ -119,7 +122,7 @@ impl Entry {
     /// Lets go of what is in the base, but for a last block that is not full.
     pub(super) fn seal(&mut self, blocks: &[Chunk]) {
         let Some(last) = blocks.last() else { return };
-        let sealed = if last.size() >= FULL { last.last() } else { last.first.before() };
+        let sealed = if is_full(last) { last.last() } else { last.first.before() };
         if sealed <= self.sealed {
             return;
         }
@@ -129,6 +132,11 @@ impl Entry {
         // Copied, so that what is let go of is not held by what is left.
         self.chunks = kept.filter_map(|chunk| Chunk::join(&[chunk])).collect();
     }
+}
+
+/// Whether a block stays as it is, and what follows it is in another.
+pub(super) fn is_full(block: &Chunk) -> bool {
+    block.size() >= FULL
 }
 
 /// Chunks as pieces that are as large as blocks may be, and adjoin within.

@@ -1,11 +1,9 @@
 //! What the disk store does beside its callers: checkpoints, syncs, and mending what broke.
 
 use std::{
-    fs::{self, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    io,
     sync::{
-        Arc,
+        Arc, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
@@ -14,11 +12,7 @@ use std::{
 
 use tracing::{error, info};
 
-use super::{
-    folder::unavailable,
-    log,
-    shared::{Inner, Shared},
-};
+use super::{log, shared::Shared};
 use crate::store::{Durability, StoreError};
 
 /// How long a change stays in the log and in memory only.
@@ -43,7 +37,12 @@ impl Keeper {
     pub(super) fn start(shared: &Arc<Shared>) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let mut keeper = Self { shared: shared.clone(), stop, threads: Vec::new() };
-        reserve(shared)?;
+        if let Err(error) = shared.medium.reserve(RESERVE) {
+            // What is there can be read, and what ran can end.
+            let mut inner = shared.inner();
+            shared.broke(&mut inner, shared.unwritable(&error));
+            inner.low = true;
+        }
         keeper.spawn("store-keeper", |shared, stop| keep(&shared, &stop))?;
         match shared.durability {
             Durability::Disk => {
@@ -80,49 +79,50 @@ fn keep(shared: &Shared, stop: &AtomicBool) {
     let (mut done, mut tried) = (Instant::now(), Instant::now());
     while !stop.load(Ordering::Relaxed) {
         thread::park_timeout(TICK);
-        let (due, mend) = {
+        let (due, broken) = {
             let mut inner = shared.inner();
             if shared.durability == Durability::Lazy
                 && inner.broken.is_none()
                 && let Err(error) = inner.log.hand_over()
             {
-                shared.broke(&mut inner, &error);
+                shared.broke(&mut inner, shared.unwritable(&error));
             }
             let due = inner.table.is_dirty() && (inner.log.len() > LONG || done.elapsed() >= INTERVAL);
             (due, inner.broken.is_some())
         };
-        if (due && !mend) || (mend && tried.elapsed() >= RETRY) {
-            tried = Instant::now();
-            let checked = if mend { self::mend(shared) } else { checkpoint(shared, false) };
-            match checked {
-                Ok(()) => done = Instant::now(),
-                Err(error) => error!(%error, "what was written could not be put in its place, trying on"),
-            }
+        let ails = broken || shared.base.ails().is_some();
+        if ails && tried.elapsed() >= RETRY {
+            let _ = if broken { mend(shared) } else { shared.base.reopen() }; // what is wrong was logged when it broke
+            (done, tried) = (Instant::now(), Instant::now());
+        } else if due && !ails {
+            let _ = checkpoint(shared, false); // here too
+            done = Instant::now();
         }
     }
 }
 
-/// Puts all that has changed into the base, and begins a new file of the log.
+/// Puts all that has changed into the base, and begins a new file of the log. Where that fails, nothing is taken until it is mended.
 pub(super) fn checkpoint(shared: &Shared, clean: bool) -> Result<(), StoreError> {
+    let _alone = shared.checkpoint.lock().unwrap_or_else(PoisonError::into_inner);
     let (mut changes, rotated) = {
         let mut inner = shared.inner();
         let left = inner.log.file();
-        let rotated = inner.log.rotate().and(left).map(|left| {
-            if shared.durability == Durability::Disk {
-                inner.unsynced.push(left);
-            }
-        });
+        // At once: what came behind the new file's name would not be looked for in the old one.
+        let rotated = inner.log.rotate().map_err(|error| shared.broke(&mut inner, shared.unwritable(&error)));
+        if rotated.is_ok() && shared.durability == Durability::Disk {
+            inner.unsynced.push(left);
+        }
         let mut changes = inner.table.changes();
         changes.state = inner.state;
         (changes.state.seq, changes.state.used) = (inner.log.seq(), inner.table.used);
         changes.state.clean = clean.into();
         (changes, rotated)
     };
-    changes.cut_blocks();
+    changes.cut_blocks(shared.condense);
     if let Err(error) = shared.base.put(&changes) {
-        shared.inner().table.not_stored(&changes);
-        shared.base.reopen()?;
-        return Err(error);
+        let mut inner = shared.inner();
+        inner.table.not_stored(&changes);
+        return Err(shared.broke(&mut inner, error));
     }
     let seq = changes.state.seq;
     {
@@ -134,47 +134,31 @@ pub(super) fn checkpoint(shared: &Shared, clean: bool) -> Result<(), StoreError>
             news
         });
     }
-    let folder = shared.folder.join("log");
-    rotated
-        .and_then(|()| log::prune(&folder, changes.state.generation, seq))
-        .map_err(|error| unavailable(&shared.folder, "cannot be written", &error))
+    rotated?;
+    log::prune(shared.medium.as_ref(), changes.state.generation, seq);
+    Ok(())
 }
 
 /// Once all that is in memory is in the base, it does not matter what became of the log: it goes on in a new file.
 ///
 /// On a full disk the reserve makes room for that, and for the ends of what runs; nothing else is taken until it is whole again.
 fn mend(shared: &Shared) -> Result<(), StoreError> {
-    let _ = fs::remove_file(shared.folder.join("reserve"));
+    let before = shared.inner().faults;
+    shared.medium.release();
+    if shared.base.ails().is_some() {
+        shared.base.reopen()?;
+    }
     checkpoint(shared, false)?;
-    match reserve(shared) {
-        Ok(()) => {
-            let mut inner = shared.inner();
-            (inner.broken, inner.low) = (None, false);
+    let reserved = shared.medium.reserve(RESERVE).map_err(|error| shared.unwritable(&error));
+    let mut inner = shared.inner();
+    if inner.faults == before {
+        inner.low = reserved.is_err();
+        inner.broken = reserved.clone().err();
+        if inner.broken.is_none() {
             info!("the store takes writes again");
-            Ok(())
-        }
-        Err(error) => {
-            let Inner { broken, low, .. } = &mut *shared.inner();
-            let why = unavailable(&shared.folder, "cannot be written", &error);
-            (*broken, *low) = (Some(why.to_string()), true);
-            Err(why)
         }
     }
-}
-
-/// Makes the reserve, of bytes that are really there.
-fn reserve(shared: &Shared) -> io::Result<()> {
-    let path = shared.folder.join("reserve");
-    if fs::metadata(&path).is_ok_and(|file| file.len() == RESERVE as u64) {
-        return Ok(());
-    }
-    let made = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
-    let made = made.and_then(|mut file| {
-        let piece = [0x5a; 64 * 1024];
-        (0..RESERVE / piece.len()).try_for_each(|_| file.write_all(&piece))?;
-        file.sync_all()
-    });
-    made.inspect_err(|_| _ = fs::remove_file(&path))
+    reserved
 }
 
 /// Syncs the log for all who wait.
@@ -183,19 +167,20 @@ fn sync(shared: &Shared, stop: &AtomicBool) {
         let (seq, files) = {
             let mut inner = shared.inner();
             let mut files = std::mem::take(&mut inner.unsynced);
-            let file = inner.log.file();
-            files.extend(file);
+            files.push(inner.log.file());
             (inner.log.seq(), files)
         };
-        if seq <= shared.synced.borrow().good {
+        let known = *shared.synced.borrow();
+        // A sync that failed is not tried again: the system may have forgotten what it could not write. A checkpoint writes it anew.
+        if seq <= known.good || known.failed > known.good {
             thread::park_timeout(TICK);
             continue;
         }
-        match files.iter().try_for_each(std::fs::File::sync_data) {
+        match files.iter().try_for_each(|file| file.sync()) {
             Ok(()) => shared.synced.send_modify(|synced| synced.good = synced.good.max(seq)),
             Err(error) => {
                 let mut inner = shared.inner();
-                shared.broke(&mut inner, &error);
+                shared.broke(&mut inner, shared.unwritable(&error));
                 shared.synced.send_modify(|synced| synced.failed = inner.log.seq());
             }
         }

@@ -2,16 +2,15 @@
 //!
 //! A file belongs to one opening of the store, whose number is in its name; what an earlier opening left is read once, and is then
 //! in the base. A frame that is not whole ends the log: nothing behind it counts, for nothing behind it was certain. A frame that
-//! could not be written leaves its place to the next one.
+//! could not be written leaves its number to the next one, which is in another file: a file's name says which frame it follows, and
+//! nothing behind that one counts in the file before, however whole it looks.
 
-use std::{
-    fs::{self, File, OpenOptions},
-    io,
-    os::unix::fs::{FileExt, OpenOptionsExt},
-    path::{Path, PathBuf},
+use std::{io, sync::Arc};
+
+use super::{
+    code::Op,
+    medium::{LogFile, Medium},
 };
-
-use super::code::Op;
 
 /// What each file begins with; the last byte is the version of its frames.
 const MAGIC: [u8; 8] = *b"lastwal\x01";
@@ -21,26 +20,27 @@ const HEAD: usize = 16;
 /// The end of the log, where frames are written.
 #[derive(Debug)]
 pub(super) struct Log {
-    folder: PathBuf,
+    medium: Arc<dyn Medium>,
     generation: u64,
-    file: File,
+    file: Arc<dyn LogFile>,
     /// Where the next frame goes.
     end: u64,
     /// The last frame's number.
     seq: u64,
-    /// What is handed over later.
+    /// What is handed over later, and the last frame before it.
     waiting: Vec<u8>,
+    handed: u64,
     buffered: bool,
     frame: Vec<u8>,
 }
 
 impl Log {
     /// A log whose first frame has the number behind `seq`. `buffered`: frames are kept until [`Log::hand_over`].
-    pub(super) fn new(folder: &Path, generation: u64, seq: u64, buffered: bool) -> io::Result<Self> {
-        let file = begin(folder, generation, seq)?;
+    pub(super) fn new(medium: &Arc<dyn Medium>, generation: u64, seq: u64, buffered: bool) -> io::Result<Self> {
+        let file = begin(medium.as_ref(), generation, seq)?;
         let end = MAGIC.len() as u64;
-        let (folder, waiting, frame) = (folder.to_owned(), Vec::new(), Vec::new());
-        Ok(Self { folder, generation, file, end, seq, waiting, buffered, frame })
+        let (medium, waiting, frame) = (medium.clone(), Vec::new(), Vec::new());
+        Ok(Self { medium, generation, file, end, seq, waiting, handed: seq, buffered, frame })
     }
 
     /// Writes one frame; what `fill` adds is its payload. Gives back the frame's number.
@@ -57,8 +57,9 @@ impl Log {
         match self.buffered {
             true => self.waiting.extend_from_slice(&self.frame),
             false => {
-                self.file.write_all_at(&self.frame, self.end)?;
+                self.file.write_at(&self.frame, self.end)?;
                 self.end += self.frame.len() as u64;
+                self.handed = seq;
             }
         }
         self.frame.shrink_to(64 * 1024);
@@ -68,9 +69,12 @@ impl Log {
 
     /// Writes what was only kept.
     pub(super) fn hand_over(&mut self) -> io::Result<()> {
-        self.file.write_all_at(&self.waiting, self.end)?;
-        self.end += self.waiting.len() as u64;
-        self.waiting.clear();
+        if !self.waiting.is_empty() {
+            self.file.write_at(&self.waiting, self.end)?;
+            self.end += self.waiting.len() as u64;
+            self.waiting.clear();
+            self.handed = self.seq;
+        }
         Ok(())
     }
 
@@ -85,49 +89,66 @@ impl Log {
     }
 
     /// The file that is written now, to sync it beside the writing.
-    pub(super) fn file(&self) -> io::Result<File> {
-        self.file.try_clone()
+    pub(super) fn file(&self) -> Arc<dyn LogFile> {
+        self.file.clone()
     }
 
-    /// Goes on in a new file.
+    /// Goes on in a new file; what was only kept goes there too.
     pub(super) fn rotate(&mut self) -> io::Result<()> {
-        self.hand_over()?;
-        let file = begin(&self.folder, self.generation, self.seq)?;
-        (self.file, self.end) = (file, MAGIC.len() as u64);
+        self.file = begin(self.medium.as_ref(), self.generation, self.handed)?;
+        self.end = MAGIC.len() as u64;
         Ok(())
     }
 }
 
-fn begin(folder: &Path, generation: u64, seq: u64) -> io::Result<File> {
-    let path = folder.join(format!("{generation:016x}-{seq:016x}.log"));
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all_at(&MAGIC, 0)?;
-    File::open(folder)?.sync_all()?; // a file that is synced and has no name is lost all the same
+fn begin(medium: &dyn Medium, generation: u64, seq: u64) -> io::Result<Arc<dyn LogFile>> {
+    let file = medium.create(&format!("{generation:016x}-{seq:016x}.log"))?;
+    file.write_at(&MAGIC, 0)?;
+    medium.sync_names()?; // a file that is synced and has no name is lost all the same
     Ok(file)
 }
 
+/// What came of a [`replay`].
+pub(super) struct Replayed {
+    /// The last frame's number.
+    pub last: u64,
+    /// Nothing was found that cannot be read: what is missing, if anything is, was never written.
+    pub whole: bool,
+}
+
 /// Shows `each` the operations of every whole frame of this generation behind `seq`, in order, up to the first that is missing.
-/// Gives back the last one's number.
-pub(super) fn replay(folder: &Path, generation: u64, seq: u64, mut each: impl FnMut(u64, Vec<Op>)) -> io::Result<u64> {
+pub(super) fn replay(
+    medium: &dyn Medium,
+    generation: u64,
+    seq: u64,
+    mut each: impl FnMut(u64, Vec<Op>),
+) -> io::Result<Replayed> {
+    let files: Vec<_> = files(medium)?.into_iter().filter(|file| file.generation == generation).collect();
     let mut last = seq;
-    for file in files(folder)?.into_iter().filter(|file| file.generation == generation) {
-        // The rest of a frame that could not be written may end a file: the next one begins with that frame's number, or, after a
-        // loss, with a later one.
-        if file.seq > last {
-            break;
+    for (n, file) in files.iter().enumerate() {
+        let up_to = files.get(n + 1).map_or(u64::MAX, |next| next.seq);
+        if up_to <= seq {
+            continue; // all of it is in the base
         }
-        let bytes = fs::read(&file.path)?;
-        let Some(mut rest) = bytes.strip_prefix(&MAGIC) else { break };
-        while let Some((at, payload, behind)) = frame(rest).filter(|(at, ..)| *at <= last + 1) {
+        if file.seq > last {
+            return Ok(Replayed { last, whole: false });
+        }
+        let bytes = medium.read(&file.name)?;
+        let mut rest = bytes.strip_prefix(&MAGIC);
+        while let Some((at, payload, behind)) = rest.and_then(frame).filter(|(at, ..)| *at <= up_to.min(last + 1)) {
             if at == last + 1 {
-                let Some(ops) = Op::read_all(payload) else { return Ok(last) };
+                let Some(ops) = Op::read_all(payload) else { return Ok(Replayed { last, whole: false }) };
                 each(at, ops);
                 last = at;
             }
-            rest = behind;
+            rest = Some(behind);
+        }
+        // Behind the last frame that counts may be the rest of one that could not be written.
+        if last < up_to && rest.is_none_or(|rest| !rest.is_empty()) {
+            return Ok(Replayed { last, whole: false });
         }
     }
-    Ok(last)
+    Ok(Replayed { last, whole: !files.is_empty() })
 }
 
 /// The first frame, if it is whole, and what follows it.
@@ -141,34 +162,46 @@ fn frame(bytes: &[u8]) -> Option<(u64, &[u8], &[u8])> {
 }
 
 struct Found {
-    path: PathBuf,
+    name: String,
     generation: u64,
     seq: u64,
 }
 
 /// The log's files, in order.
-fn files(folder: &Path) -> io::Result<Vec<Found>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".log"));
-        let Some((generation, seq)) = name.and_then(|name| name.split_once('-')) else { continue };
-        if let (Ok(generation), Ok(seq)) = (u64::from_str_radix(generation, 16), u64::from_str_radix(seq, 16)) {
-            found.push(Found { path, generation, seq });
-        }
-    }
+fn files(medium: &dyn Medium) -> io::Result<Vec<Found>> {
+    let found = medium.logs()?.into_iter().filter_map(|name| {
+        let (generation, seq) = name.strip_suffix(".log")?.split_once('-')?;
+        let (generation, seq) = (u64::from_str_radix(generation, 16).ok()?, u64::from_str_radix(seq, 16).ok()?);
+        Some(Found { name, generation, seq })
+    });
+    let mut found: Vec<_> = found.collect();
     found.sort_by_key(|file| (file.generation, file.seq));
     Ok(found)
 }
 
-/// Removes the files that hold nothing behind `seq` of this generation.
-pub(super) fn prune(folder: &Path, generation: u64, seq: u64) -> io::Result<()> {
-    let files = files(folder)?;
-    for (at, file) in files.iter().enumerate() {
-        let next = files.get(at + 1).filter(|next| next.generation == generation);
-        if file.generation != generation || next.is_some_and(|next| next.seq <= seq) {
-            fs::remove_file(&file.path)?;
+/// Removes the files of later generations than this: those of openings that did not come to their end. False if one of them has
+/// frames, so that it is the base that is too old.
+pub(super) fn begin_behind(medium: &dyn Medium, generation: u64) -> io::Result<bool> {
+    for file in files(medium)?.iter().filter(|file| file.generation > generation) {
+        if medium.read(&file.name)?.len() > MAGIC.len() {
+            return Ok(false);
         }
+        medium.remove(&file.name)?;
     }
-    Ok(())
+    Ok(true)
+}
+
+/// Removes the files that hold nothing behind `seq` of this generation. One that stays does no harm.
+pub(super) fn prune(medium: &dyn Medium, generation: u64, seq: u64) {
+    let pruned = files(medium).and_then(|files| {
+        let needless = |(at, file): &(usize, &Found)| {
+            let next = files.get(at + 1).filter(|next| next.generation == generation);
+            file.generation != generation || next.is_some_and(|next| next.seq <= seq)
+        };
+        files.iter().enumerate().filter(needless).try_for_each(|(_, file)| medium.remove(&file.name))
+    });
+    if let Err(error) = pruned {
+        let path = medium.path().display();
+        tracing::warn!(%error, "files of the log in {path} that are no longer needed could not be removed");
+    }
 }

@@ -1,9 +1,13 @@
 //! What the store knows beside the base: the streams that run, and what has changed since the last checkpoint.
 //!
 //! Changed by operations alone, whether they come from a caller or from the log of an earlier process. What is not in here is in the
-//! base; what is gone in here is gone, whatever the base says.
+//! base; what is gone in here is gone, whatever the base says. A stream that nobody wants kept is in here alone: no frame of the log
+//! and no checkpoint ever speaks of it.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeSet, HashMap, HashSet},
+};
 
 use tokio::time::Instant;
 
@@ -28,15 +32,17 @@ pub(super) struct Table {
     /// Who holds a claim, or that nobody does any more; and the frame that said so.
     claims: HashMap<ClaimKey, (u64, Option<StreamId>)>,
     finished: BTreeSet<(u64, StreamId)>,
-    /// Of those that are kept for a time of their own: how many milliseconds. What is in the base only has lost it, and goes with the rest.
-    keep: HashMap<StreamId, u64>,
-    /// When those of them that have ended are erased.
+    /// The claims of streams that are here alone: they go before all others.
+    fleeting_claims: HashMap<ClaimKey, StreamId>,
+    /// When those streams that have ended are erased.
     fleeting: BTreeSet<(u64, StreamId)>,
     gone: HashMap<StreamId, Gone>,
     dirty: HashSet<StreamId>,
     nodes: HashMap<NodeId, Instant>,
-    /// What all streams count, those of the base included.
+    /// What all streams count, those of the base included and those that are here alone not.
     pub used: u64,
+    /// What those count.
+    pub held: u64,
     /// Where the base's finished streams begin that are not gone.
     floor: [u8; 24],
 }
@@ -76,10 +82,38 @@ impl Table {
 
     /// Who holds a claim, and the frame that said so.
     pub(super) fn holder(&self, claim: &ClaimKey, base: &Base) -> Result<(u64, Option<StreamId>), StoreError> {
-        match self.claims.get(claim) {
-            Some(known) => Ok(*known),
-            None => Ok((0, base.holder(claim)?)),
+        match (self.fleeting_claims.get(claim), self.claims.get(claim)) {
+            (Some(id), _) => Ok((0, Some(*id))),
+            (None, Some(known)) => Ok(*known),
+            (None, None) => Ok((0, base.holder(claim)?)),
         }
+    }
+
+    /// Whether a frame of the log must say this. Of streams that are here alone, none may.
+    pub(super) fn is_told(&self, op: &Op) -> bool {
+        match op {
+            Op::Create(new) => new.keep.is_none(),
+            Op::Append { id, .. } | Op::Leap { id, .. } | Op::Drop { id, .. } => !self.is_fleeting(*id),
+        }
+    }
+
+    /// Whether a stream is here alone.
+    pub(super) fn is_fleeting(&self, id: StreamId) -> bool {
+        self.logs.get(&id).is_some_and(|entry| entry.keep.is_some())
+    }
+
+    /// What must be dropped of the streams that are here alone so that there is room for `more` of them; nothing if that cannot be.
+    pub(super) fn make_room(&self, more: u64, max: u64) -> Option<Vec<StreamId>> {
+        let mut over = (self.held + more).saturating_sub(max);
+        let mut chosen = Vec::new();
+        for (_, id) in &self.fleeting {
+            if over == 0 {
+                break;
+            }
+            over = over.saturating_sub(self.logs.get(id).map_or(0, |entry| entry.row.bytes));
+            chosen.push(*id);
+        }
+        (over == 0).then_some(chosen)
     }
 
     /// Those of an owner's streams that are here and older than `before`, newest first.
@@ -87,6 +121,19 @@ impl Table {
         let older = move |id: &&StreamId| before.is_none_or(|before| **id < before);
         let streams = self.owners.get(owner).into_iter().flat_map(|streams| streams.iter().rev());
         streams.filter(older).filter_map(|id| Some((*id, self.logs.get(id)?)))
+    }
+
+    /// All that are here and older than `before`, newest first.
+    pub(super) fn all(&self, before: Option<StreamId>) -> impl Iterator<Item = (StreamId, &Entry)> {
+        let mut all: Vec<_> = self.logs.iter().map(|(id, entry)| (*id, entry)).collect();
+        all.retain(|(id, _)| before.is_none_or(|before| *id < before));
+        all.sort_unstable_by_key(|(id, _)| Reverse(*id));
+        all.into_iter()
+    }
+
+    /// The streams that were dropped since the last checkpoint.
+    pub(super) fn gone(&self) -> HashSet<StreamId> {
+        self.gone.keys().copied().collect()
     }
 
     /// Open logs whose node has not been heard of for `lease`, or that never had one for as long.
@@ -116,7 +163,7 @@ impl Table {
         self.nodes.insert(node, Instant::now());
     }
 
-    /// Those whose own time is over, at most so many.
+    /// Those that are here alone whose time is over, at most so many.
     pub(super) fn over(&self, now: u64, n: usize) -> Vec<StreamId> {
         self.fleeting.iter().take_while(|(until, _)| *until <= now).take(n).map(|(_, id)| *id).collect()
     }
@@ -139,6 +186,8 @@ impl Table {
                 None => base.row(id).map(|row| row.map(|row| row.bytes)),
             };
             match bytes {
+                // Nobody can say what it counts, and nobody will miss it.
+                Err(StoreError::Damaged(_)) => wanted = more(at, 0),
                 Ok(bytes) => wanted = more(at, bytes.unwrap_or_default()),
                 Err(error) => (wanted, failed) = (false, Some(error)),
             }
@@ -163,6 +212,28 @@ impl Table {
         Ok(chosen)
     }
 
+    /// Looks up what [`apply`](Self::apply) will ask the base, so that it does not fail when the frame is written.
+    pub(super) fn look_up(&mut self, ops: &[Op], base: &Base) -> Result<(), StoreError> {
+        for op in ops {
+            let (Op::Append { id, end: Some(_), .. } | Op::Drop { id, .. }) = op else { continue };
+            let claims = match self.logs.get(id) {
+                Some(entry) => entry.row.claims.clone(),
+                None => match base.row(*id) {
+                    Ok(row) => row.map(|row| row.claims).unwrap_or_default(),
+                    Err(StoreError::Damaged(_)) => Vec::new(),
+                    Err(error) => return Err(error),
+                },
+            };
+            for claim in claims {
+                if !self.fleeting_claims.contains_key(&claim.key) && !self.claims.contains_key(&claim.key) {
+                    let holder = base.holder(&claim.key)?;
+                    self.claims.insert(claim.key, (0, holder));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Does what a frame says.
     pub(super) fn apply(&mut self, op: Op, seq: u64, base: &Base) -> Result<(), StoreError> {
         match op {
@@ -184,12 +255,20 @@ impl Table {
 
     fn create(&mut self, new: NewStream, seq: u64) {
         let bytes = size_of_new(&new);
-        self.used += bytes;
         for claim in &new.claims {
-            self.claims.insert(claim.key.clone(), (seq, Some(new.id)));
+            match new.keep {
+                Some(_) => {
+                    // Whoever held it has lost it, also when this stream is no more.
+                    self.claims.insert(claim.key.clone(), (seq, None));
+                    self.fleeting_claims.insert(claim.key.clone(), new.id);
+                }
+                None => {
+                    self.fleeting_claims.remove(&claim.key);
+                    self.claims.insert(claim.key.clone(), (seq, Some(new.id)));
+                }
+            }
         }
         let NewStream { id, owner, created_at, about, prompt, claims, keep } = new;
-        self.keep.extend(keep.map(|keep| (id, u64::try_from(keep.as_millis()).unwrap_or(u64::MAX))));
         let row = Row {
             owner,
             created_at,
@@ -203,8 +282,19 @@ impl Table {
             bytes,
             epoch: Epoch::default(),
         };
-        self.insert(id, Entry::new(row, Some(prompt), seq));
-        self.dirty.insert(id);
+        match keep {
+            Some(keep) => {
+                self.held += bytes;
+                let mut entry = Entry::new(row, Some(prompt), 0);
+                entry.keep = Some(u64::try_from(keep.as_millis()).unwrap_or(u64::MAX));
+                self.insert(id, entry);
+            }
+            None => {
+                self.used += bytes;
+                self.insert(id, Entry::new(row, Some(prompt), seq));
+                self.dirty.insert(id);
+            }
+        }
     }
 
     /// Takes in a stream that runs.
@@ -224,16 +314,23 @@ impl Table {
     ) -> Result<(), StoreError> {
         let Some(entry) = self.logs.get_mut(&id) else { return Ok(()) };
         let size = (batch.size() + end.as_ref().map_or(0, |end| end.summary.len())) as u64;
-        self.used += size;
-        self.dirty.insert(id);
         entry.row.bytes += size;
-        entry.seq = seq;
+        match entry.keep {
+            Some(_) => self.held += size,
+            None => {
+                self.used += size;
+                self.dirty.insert(id);
+                entry.seq = seq;
+            }
+        }
         entry.push(batch, at);
         let Some(End { summary, release, at }) = end else { return Ok(()) };
         (entry.row.summary, entry.row.ended_at, entry.row.leap) = (Some(summary), at, None);
         entry.join();
-        self.finished.insert((at, id));
-        self.fleeting.extend(self.keep.get(&id).map(|keep| (at.saturating_add(*keep), id)));
+        match entry.keep {
+            Some(keep) => self.fleeting.insert((at.saturating_add(keep), id)),
+            None => self.finished.insert((at, id)),
+        };
         let row = entry.row.clone();
         self.release(id, &row, seq, base, |kind| kind == ClaimKind::Chat || release)
     }
@@ -241,25 +338,32 @@ impl Table {
     fn drop_log(&mut self, id: StreamId, expired: bool, seq: u64, base: &Base) -> Result<(), StoreError> {
         let row = match self.logs.remove(&id) {
             Some(entry) => {
+                entry.head.send_modify(|(_, closed)| *closed = true);
                 if let Some(streams) = self.owners.get_mut(&entry.row.owner) {
                     streams.remove(&id);
                     if streams.is_empty() {
                         self.owners.remove(&entry.row.owner);
                     }
                 }
+                if let Some(keep) = entry.keep {
+                    self.fleeting.remove(&(entry.row.ended_at.saturating_add(keep), id));
+                    self.held -= entry.row.bytes;
+                    return self.release(id, &entry.row, seq, base, |_| true);
+                }
                 self.finished.remove(&(entry.row.ended_at, id));
                 self.dirty.remove(&id);
-                entry.head.send_modify(|(_, closed)| *closed = true);
                 entry.row
             }
-            None => match base.row(id)?.filter(|_| !self.gone.contains_key(&id)) {
-                Some(row) => row,
-                None => return Ok(()),
+            None => match base.row(id) {
+                Ok(Some(row)) if !self.gone.contains_key(&id) => row,
+                Ok(_) => return Ok(()),
+                Err(StoreError::Damaged(_)) => {
+                    self.gone.insert(id, Gone { seq, expired });
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
             },
         };
-        if let Some(keep) = self.keep.remove(&id) {
-            self.fleeting.remove(&(row.ended_at.saturating_add(keep), id));
-        }
         self.used = self.used.saturating_sub(row.bytes);
         self.gone.insert(id, Gone { seq, expired });
         self.release(id, &row, seq, base, |_| true)
@@ -275,7 +379,9 @@ impl Table {
         which: impl Fn(ClaimKind) -> bool,
     ) -> Result<(), StoreError> {
         for claim in row.claims.iter().filter(|claim| which(claim.key.kind)) {
-            if self.holder(&claim.key, base)?.1 == Some(id) {
+            if self.fleeting_claims.get(&claim.key) == Some(&id) {
+                self.fleeting_claims.remove(&claim.key);
+            } else if self.holder(&claim.key, base)?.1 == Some(id) {
                 self.claims.insert(claim.key.clone(), (seq, None));
             }
         }
@@ -292,7 +398,7 @@ impl Table {
         let streams = self.dirty.drain().filter_map(|id| {
             let entry = self.logs.get(&id)?;
             let (row, prompt, blocks) = (entry.row.clone(), entry.prompt.clone(), entry.chunks.clone());
-            Some(Changed { id, row, prompt, blocks })
+            Some(Changed { id, row, prompt, behind: entry.sealed, blocks, condensed: Vec::new() })
         });
         Changes {
             streams: streams.collect(),
@@ -337,12 +443,21 @@ pub(super) fn size_of_new(new: &NewStream) -> u64 {
     (new.about.len() + new.prompt.len()) as u64 + OVERHEAD
 }
 
-/// The streams of the base that were left open.
+/// The streams of the base that were left open. A damaged one is left out, or goes on behind what can be read of it.
 pub(super) fn left_open(base: &Base) -> Result<Table, StoreError> {
     let mut table = Table::default();
     for id in base.opened()? {
-        if let Some(row) = base.row(id)? {
-            table.insert(id, Entry::left_open(row, base.last_block(id)?));
+        let found = base.row(id).and_then(|row| match base.last_block(id) {
+            Err(error @ StoreError::Damaged(_)) => {
+                tracing::error!(%error, "the answer can be read as far as it is whole");
+                Ok(row.map(|row| (row, None)))
+            }
+            block => Ok(row.zip(Some(block?))),
+        });
+        match found {
+            Ok(found) => _ = found.map(|(row, block)| table.insert(id, Entry::left_open(row, block))),
+            Err(error @ StoreError::Damaged(_)) => tracing::error!(%error, "the answer is left out"),
+            Err(error) => return Err(error),
         }
     }
     Ok(table)

@@ -74,19 +74,23 @@ pub fn end_event(out: &mut BytesMut, id: Option<EventId<'_>>) {
     out.extend_from_slice(b"\n");
 }
 
-/// Appends a number in digits, without the formatting machinery.
-pub fn put_number(out: &mut BytesMut, mut n: u64) {
-    let mut digits = [0; 20]; // u64::MAX has 20
-    let mut start = digits.len();
+/// Appends a number in digits.
+pub fn put_number(out: &mut BytesMut, n: u64) {
+    out.extend_from_slice(digits(n, &mut [0; 20]));
+}
+
+/// A number in digits, without the formatting machinery; `u64::MAX` has as many as there is room for.
+pub fn digits(mut n: u64, room: &mut [u8; 20]) -> &[u8] {
+    let mut start = room.len();
     loop {
         start -= 1;
-        digits[start] = b'0' + (n % 10) as u8;
+        room[start] = b'0' + (n % 10) as u8;
         n /= 10;
         if n == 0 {
             break;
         }
     }
-    out.extend_from_slice(&digits[start..]);
+    &room[start..]
 }
 
 fn put_name(out: &mut BytesMut, name: &str) {

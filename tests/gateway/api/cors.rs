@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{EVENTS, list, problem, stalls};
-use crate::common::{Response, TestGateway};
+use crate::common::{Response, TestGateway, http, soon};
 
 const APP: &str = "https://app.example.com";
 
@@ -100,4 +100,61 @@ async fn a_page_of_a_foreign_site_starts_stops_and_erases_nothing() {
         assert_eq!(gateway.send("POST", "/v1/streams", &headers, &asked).await.status, 201, "{headers:?}");
     }
     assert_eq!(gateway.send("DELETE", &stream, &[("authorization", "Bearer whatever")], "").await.status, 204);
+}
+
+/// The answer to a request under this name.
+async fn under(gateway: &TestGateway, name: &str, method: &str, path: &str) -> Response {
+    let head = format!("{method} {path} HTTP/1.1\r\nhost: {name}\r\ncontent-length: 2\r\n\r\n{{}}");
+    soon(http::raw(gateway.address(), head.as_bytes(), false)).await.expect("an answer")
+}
+
+/// DNS rebinding: the page is then, for its browser, of our own site.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_points_its_own_name_here_gets_nothing() {
+    let gateway = TestGateway::with("[server]\nhosts = [\"app.example.com\"]\n").await;
+    let id = gateway.say("one two three", stalls()).await;
+    let stream = format!("/v1/streams/{id}");
+    for (method, path) in [
+        ("GET", "/"),
+        ("GET", "/healthz"),
+        ("GET", "/v1/streams"),
+        ("GET", &format!("{stream}/events")),
+        ("POST", "/v1/streams"),
+        ("DELETE", &stream),
+    ] {
+        let problem = problem(under(&gateway, "evil.example:8080", method, path).await, 403, "unknown_host").await;
+        assert_eq!(problem["field"], "Host");
+        assert!(problem["remedy"].as_str().is_some_and(|remedy| remedy.contains("[server] hosts")), "{problem}");
+    }
+    for (path, kind) in
+        [("/v1/chat/completions", "/error/type"), ("/v1/responses", "/error/type"), ("/v1/messages", "/error/type")]
+    {
+        let response = under(&gateway, "evil.example", "POST", path).await;
+        assert_eq!(response.status, 403);
+        let error = response.json().await;
+        assert!(error.pointer(kind).is_some(), "in the surface's own words: {error}");
+        assert!(error["error"]["message"].as_str().is_some_and(|text| text.contains("[server] hosts")), "{error}");
+    }
+    let (mut client, connection) = {
+        let socket = tokio::net::TcpStream::connect(gateway.address()).await.expect("a connection");
+        soon(h2::client::handshake(socket)).await.expect("HTTP/2")
+    };
+    tokio::spawn(connection);
+    for (name, status) in [("evil.example", 403), ("localhost", 200), ("app.example.com:1", 200)] {
+        let request = axum::http::Request::get(format!("http://{name}/v1/streams")).body(()).expect("a request");
+        let (response, _) = client.send_request(request, true).expect("it is sent");
+        assert_eq!(soon(response).await.expect("a response").status(), status, "{name}");
+    }
+    for name in ["app.example.com", "localhost:1", "me.localhost", "127.0.0.1"] {
+        assert_eq!(under(&gateway, name, "GET", "/v1/streams").await.status, 200, "{name}");
+    }
+    let nameless = soon(http::raw(gateway.address(), b"GET /v1/streams HTTP/1.0\r\n\r\n", false)).await;
+    assert_eq!(nameless.expect("an answer").status, 200);
+    assert_eq!(gateway.state(&id).await["status"], "running");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_name_is_answered_to_where_that_is_said() {
+    let any = TestGateway::with("[server]\nhosts = [\"*\"]\n").await;
+    assert_eq!(under(&any, "evil.example", "GET", "/v1/streams").await.status, 200);
 }

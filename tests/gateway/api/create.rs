@@ -55,7 +55,7 @@ async fn a_prompt_messages_and_plain_text_are_understood_with_any_content_type_o
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_does_not_come_is_given_up() {
     let gateway = TestGateway::with("[server]\nbody_timeout = \"20ms\"").await;
-    let head = "POST /v1/streams HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{\"prompt\":";
+    let head = "POST /v1/streams HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{\"prompt\":";
     let response = soon(raw(gateway.address(), head.as_bytes(), false)).await.expect("a response");
     problem(response, 408, "body_timeout").await;
 }

@@ -68,7 +68,7 @@ async fn text_that_is_no_prompt_is_refused() {
         let response = gateway.send("POST", "/v1/streams", &[("content-type", "text/plain")], body).await;
         assert_eq!(problem(response, 400, "bad_request").await["field"], "prompt");
     }
-    let head = b"POST /v1/streams HTTP/1.1\r\nhost: x\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n\r\n\xff\xfe";
+    let head = b"POST /v1/streams HTTP/1.1\r\nhost: localhost\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n\r\n\xff\xfe";
     let response = soon(http::raw(gateway.address(), head, false)).await.expect("a response");
     assert_eq!(problem(response, 400, "bad_request").await["field"], "prompt");
 }
@@ -182,22 +182,22 @@ async fn rubbish_is_never_the_servers_mistake() {
     let mut chance = fastrand::Rng::with_seed(7);
     let long = "a".repeat(100_000);
     let mut heads: Vec<Vec<u8>> = vec![
-        format!("GET /{long} HTTP/1.1\r\nhost: x\r\n\r\n").into(),
-        format!("GET /v1/streams/{id}/events?after={long} HTTP/1.1\r\nhost: x\r\n\r\n").into(),
-        format!("GET /v1/streams/{id}/events HTTP/1.1\r\nhost: x\r\nlast-event-id: {long}\r\n\r\n").into(),
-        format!("GET /v1/streams HTTP/1.1\r\nhost: x\r\n{}\r\n", "x-many: y\r\n".repeat(5000)).into(),
-        format!("GET /v1/streams/{id}/events?{} HTTP/1.1\r\nhost: x\r\n\r\n", "after=x&".repeat(500)).into(),
-        format!("CONNECT /v1/streams/{id} HTTP/1.1\r\nhost: x\r\n\r\n").into(),
-        b"OPTIONS * HTTP/1.1\r\nhost: x\r\n\r\n".to_vec(),
-        b"GET http://elsewhere.example/v1/streams HTTP/1.1\r\nhost: x\r\n\r\n".to_vec(),
+        format!("GET /{long} HTTP/1.1\r\nhost: localhost\r\n\r\n").into(),
+        format!("GET /v1/streams/{id}/events?after={long} HTTP/1.1\r\nhost: localhost\r\n\r\n").into(),
+        format!("GET /v1/streams/{id}/events HTTP/1.1\r\nhost: localhost\r\nlast-event-id: {long}\r\n\r\n").into(),
+        format!("GET /v1/streams HTTP/1.1\r\nhost: localhost\r\n{}\r\n", "x-many: y\r\n".repeat(5000)).into(),
+        format!("GET /v1/streams/{id}/events?{} HTTP/1.1\r\nhost: localhost\r\n\r\n", "after=x&".repeat(500)).into(),
+        format!("CONNECT /v1/streams/{id} HTTP/1.1\r\nhost: localhost\r\n\r\n").into(),
+        b"OPTIONS * HTTP/1.1\r\nhost: localhost\r\n\r\n".to_vec(),
+        b"GET http://elsewhere.example/v1/streams HTTP/1.1\r\nhost: localhost\r\n\r\n".to_vec(),
         b"GET /v1/streams HTTP/1.0\r\n\r\n".to_vec(),
-        b"POST /v1/streams HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"
+        b"POST /v1/streams HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"
             .to_vec(),
-        b"POST /v1/streams HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n".to_vec(),
-        b"POST /v1/streams HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n".to_vec(),
-        b"GET /v1/streams?before=%ff%fe&limit=%00 HTTP/1.1\r\nhost: x\r\n\r\n".to_vec(),
+        b"POST /v1/streams HTTP/1.1\r\nhost: localhost\r\ncontent-length: -1\r\n\r\n".to_vec(),
+        b"POST /v1/streams HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n".to_vec(),
+        b"GET /v1/streams?before=%ff%fe&limit=%00 HTTP/1.1\r\nhost: localhost\r\n\r\n".to_vec(),
         b"GET /v1/streams HTTP/1.1\r\nhost: \xff\xfe\r\norigin: \xff\r\n\r\n".to_vec(),
-        b"POST /v1/streams HTTP/1.1\r\nhost: x\r\norigin: \xff\r\ncontent-length: 0\r\n\r\n".to_vec(),
+        b"POST /v1/streams HTTP/1.1\r\nhost: localhost\r\norigin: \xff\r\ncontent-length: 0\r\n\r\n".to_vec(),
     ];
     for name in [
         "last-event-id",
@@ -211,7 +211,9 @@ async fn rubbish_is_never_the_servers_mistake() {
     ] {
         for method in ["GET", "POST"] {
             let value: Vec<u8> = (0..200).map(|_| chance.u8(0x80..)).collect();
-            let head = format!("{method} /v1/streams/{id}/events HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n{name}: ");
+            let head = format!(
+                "{method} /v1/streams/{id}/events HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n{name}: "
+            );
             heads.push([head.as_bytes(), &value, b"\r\n\r\n"].concat());
         }
     }
@@ -220,7 +222,7 @@ async fn rubbish_is_never_the_servers_mistake() {
         let noise: String = (0..40).map(|_| chance.char('!'..'\u{7f}')).collect();
         heads.push(
             format!(
-                "GET /v1/streams/{noise}/events?after={noise} HTTP/1.1\r\nhost: x\r\nlast-event-id: {noise}\r\n\r\n"
+                "GET /v1/streams/{noise}/events?after={noise} HTTP/1.1\r\nhost: localhost\r\nlast-event-id: {noise}\r\n\r\n"
             )
             .into(),
         );

@@ -98,7 +98,7 @@ async fn text_of(response: Response) -> String {
 
 /// The pieces in which the server wrote the body of a GET: the chunks of HTTP/1.1.
 async fn writes(gateway: &TestGateway, path: &str) -> Vec<String> {
-    let head = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    let head = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     let bytes = soon(http::exchange(gateway.address(), head.as_bytes())).await.expect("an answer");
     let text = String::from_utf8(bytes).expect("UTF-8");
     let (_, mut body) = text.split_once("\r\n\r\n").expect("a head");

@@ -25,6 +25,8 @@ pub(crate) struct Faulty {
     pub(crate) good: AtomicUsize,
     /// What is refused is done all the same.
     pub(crate) lying: AtomicBool,
+    /// No record can be read.
+    pub(crate) damaged: AtomicBool,
     pub(crate) appended: Semaphore,
     pub(crate) slow: AtomicBool,
     pub(crate) orphans: Mutex<Vec<StreamId>>,
@@ -40,6 +42,7 @@ impl Faulty {
             refusing: Mutex::new(None),
             good: AtomicUsize::new(0),
             lying: AtomicBool::new(false),
+            damaged: AtomicBool::new(false),
             appended: Semaphore::new(0),
             slow: AtomicBool::new(false),
             orphans: Mutex::default(),
@@ -93,7 +96,10 @@ impl Store for Faulty {
     }
 
     async fn read(&self, id: StreamId, after: Cursor, max: usize, wait: Option<Duration>) -> Result<Page, StoreError> {
-        self.memory.read(id, after, max, wait).await
+        match self.damaged.load(SeqCst) {
+            true => Err(StoreError::Damaged(id)),
+            false => self.memory.read(id, after, max, wait).await,
+        }
     }
 
     async fn meta(&self, id: StreamId) -> Result<Meta, StoreError> {

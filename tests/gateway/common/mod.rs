@@ -7,10 +7,11 @@ pub(crate) mod http;
 pub(crate) mod process;
 pub(crate) mod sse;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 use lastword::{config::Config, server::Server};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufRead, AsyncBufReadExt},
     time::timeout,
@@ -46,19 +47,34 @@ pub(crate) async fn read_until(log: &mut (impl AsyncBufRead + Unpin), words: &st
 /// A running lastword. Dropping it ends it.
 pub(crate) struct TestGateway {
     server: Server,
+    _home: Option<TempDir>,
 }
 
 impl TestGateway {
-    /// With the built-in defaults: the mock, in memory.
+    /// With the built-in defaults, the mock among them, but in memory. (`LASTWORD_TEST_ENGINE=disk`: all of it on disk.)
     pub(crate) async fn start() -> Self {
         Self::with("").await
     }
 
     /// With this configuration; `[server] listen` is set to a free port, so do not begin the text with another section's keys.
     pub(crate) async fn with(toml: &str) -> Self {
-        let env = [("LASTWORD_SERVER__LISTEN".to_owned(), "127.0.0.1:0".to_owned())].into();
+        let engine = std::env::var("LASTWORD_TEST_ENGINE").unwrap_or_else(|_| "memory".to_owned());
+        let home = tempfile::tempdir().expect("a folder");
+        let server = Self::serve(toml, &engine, home.path()).await;
+        Self { server, _home: Some(home) }
+    }
+
+    /// With the built-in defaults, and its store in this folder.
+    pub(crate) async fn on_disk(folder: &Path) -> Self {
+        Self { server: Self::serve("", "disk", folder).await, _home: None }
+    }
+
+    async fn serve(toml: &str, engine: &str, folder: &Path) -> Server {
+        let variables =
+            [("SERVER__LISTEN", "127.0.0.1:0"), ("STORE__ENGINE", engine), ("STORE__PATH", &*folder.to_string_lossy())];
+        let env = variables.map(|(name, value)| (format!("LASTWORD_{name}"), value.to_owned())).into();
         let config = Config::parse("test", toml, &env, &[]).expect("a good configuration");
-        Self { server: Server::start(config).await.expect("it starts") }
+        Server::start(config).await.expect("it starts")
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

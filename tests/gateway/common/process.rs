@@ -18,9 +18,13 @@ pub(crate) struct Process {
 impl Process {
     /// On this address, in memory, with the mock; these variables are set.
     pub(crate) async fn start(listen: &str, variables: &[(&str, &str)]) -> Self {
+        Self::start_by(Command::new(env!("CARGO_BIN_EXE_lastword")), listen, variables).await
+    }
+
+    /// As [`start`](Self::start), by a command that becomes lastword.
+    pub(crate) async fn start_by(mut command: Command, listen: &str, variables: &[(&str, &str)]) -> Self {
         let home = tempfile::tempdir().expect("a folder");
         let ours = |name: &str| name.starts_with("LASTWORD_") || name == "OPENAI_API_KEY" || name == "OLLAMA_HOST";
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lastword"));
         for (name, _) in env::vars().filter(|(name, _)| ours(name)) {
             command.env_remove(name);
         }

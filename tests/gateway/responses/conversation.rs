@@ -305,6 +305,16 @@ async fn what_is_not_to_be_kept_is_gone_soon_after_its_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_operator_can_have_every_answer_forgotten() {
+    let gateway = TestGateway::with("[limits]\nforget_after = \"100ms\"\nforget_all = true").await;
+    let id = gateway.say("one", json!({})).await;
+    assert_eq!(crate::common::text(&gateway.whole(&id).await), "one");
+    assert_eq!(input_items(gateway.at(), &id, "").await["data"], json!([]), "what was asked is not kept");
+    let gone = async { while gateway.get(&format!("/v1/streams/{id}"), &[]).await.status != 404 {} };
+    soon(gone).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_repeated_request_finds_its_answer_when_what_it_continued_is_gone() {
     let gateway = TestGateway::start().await;
     let at = gateway.at();

@@ -108,8 +108,8 @@ fn sourced(kind: &str, source: &Value, title: Option<&str>) -> Members {
     block
 }
 
-/// The calls an assistant made.
-pub(super) fn calls(message: &Message, place: &str) -> Result<Vec<Members>, String> {
+/// The calls an assistant made. One with free text is told as one whose one argument is that text, and named so.
+pub(super) fn calls(message: &Message, place: &str, unsaid: &mut Vec<String>) -> Result<Vec<Members>, String> {
     let Some(calls) = &message.tool_calls else { return Ok(Vec::new()) };
     let calls: Option<Vec<Call>> = serde_json::from_str(calls.get()).ok();
     let calls = calls.ok_or_else(|| format!("{place}.tool_calls are not those of Chat Completions"))?;
@@ -117,11 +117,14 @@ pub(super) fn calls(message: &Message, place: &str) -> Result<Vec<Members>, Stri
         let Call { id, function: Function { name, arguments, input } } = call;
         let arguments = arguments.unwrap_or_default();
         let arguments = if arguments.trim().is_empty() { "{}" } else { &*arguments };
+        let place = format!("{place}.tool_calls[{n}]");
         let object = match input {
-            Some(input) => Json::of(&json!({ "input": input })),
+            Some(input) => {
+                unsaid.push(format!("{place}.custom"));
+                Json::of(&json!({ "input": input }))
+            }
             None => serde_json::from_str(arguments).ok().filter(|json: &Json| json.get().starts_with('{')),
         };
-        let place = format!("{place}.tool_calls[{n}]");
         let mut block = Members::default();
         block.set("type", "tool_use");
         let id = id.ok_or_else(|| format!("{place} has no `id`, which its result must name"))?;

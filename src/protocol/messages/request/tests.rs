@@ -72,6 +72,7 @@ fn roles_alternate_and_results_are_the_users() {
         ])
     );
     assert!(self::body(&prompt).contains(r#""input":{"x":1.0}"#), "arguments stay to the letter");
+    assert_eq!(unsaid(&prompt, "m").expect("fit"), ["messages[3].tool_calls[2].custom"]);
 }
 
 /// The API takes no empty text, and no message without content.
@@ -276,6 +277,24 @@ fn one_word_on_sampling_and_stops_that_are_seen() {
     assert_eq!(unsaid(&prompt, "m").expect("fit"), ["top_p", "stop"]);
     let blank = hi(Params { stop: vec![" ".into()], temperature: Some(2.0), top_p: Some(0.5), ..Params::default() });
     assert_eq!((&value(&blank)["stop_sequences"], &value(&blank)["top_p"]), (&Value::Null, &json!(0.5)));
+}
+
+#[test]
+fn the_newer_models_are_told_nothing_of_sampling() {
+    let asked = |model: &str, temperature, top_p| {
+        let effort = Some("low".to_owned());
+        let prompt = hi(Params { temperature, top_p, reasoning_effort: effort, ..Params::default() });
+        let body: Value = serde_json::from_slice(&request(&prompt, model, &[]).expect("a body")).expect("JSON");
+        let thinks = body["thinking"]["type"] == "adaptive";
+        (body["temperature"].clone(), body["top_p"].clone(), thinks, unsaid(&prompt, model).expect("fit").join(" "))
+    };
+    for model in ["claude-opus-4-7", "us.anthropic.claude-opus-4-8-v1:0", "claude-sonnet-5", "claude-mythos-preview"] {
+        let nothing = |unsaid: &str| (Value::Null, Value::Null, true, unsaid.to_owned());
+        assert_eq!(asked(model, Some(0.0), Some(0.5)), nothing("temperature top_p"), "{model}");
+        assert_eq!(asked(model, Some(1.0), Some(1.0)), nothing(""), "{model}: the default is no word");
+    }
+    let told = (json!(1.0), Value::Null, false, "reasoning_effort top_p".to_owned());
+    assert_eq!(asked("claude-sonnet-4-6", Some(1.0), Some(1.0)), told);
 }
 
 #[test]

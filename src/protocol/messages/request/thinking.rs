@@ -1,4 +1,5 @@
-//! How much to think, in the words of the model that is asked: a budget of tokens, or since Claude 4.6 an effort.
+//! How much to think, in the words of the model that is asked: a budget of tokens, or since Claude 4.6 an effort. And whether it can
+//! still be told how to sample.
 
 use serde_json::json;
 
@@ -19,6 +20,21 @@ pub(super) struct Thinking {
 }
 
 impl Crossing {
+    /// What is said of sampling, where the model takes it: Anthropic's server answers a word that it does not take with a 400. Since
+    /// Claude 4.7 it takes none but its defaults, which need not be said; before that, one word and not two.
+    /// <https://platform.claude.com/docs/en/about-claude/models/migration-guide>
+    pub(super) fn sampling(&mut self, params: &Params, model: &str) {
+        let sampled = is_sampled(version(model));
+        for (name, value) in [("temperature", params.temperature), ("top_p", params.top_p)] {
+            let Some(value) = value.filter(|value| sampled || *value != 1.0) else { continue };
+            if sampled && (0.0..=1.0).contains(&value) && self.body.get("temperature").is_none() {
+                self.body.set(name, &value);
+            } else {
+                self.unsaid.push(name.to_owned());
+            }
+        }
+    }
+
     /// What is asked for, where the API would take it; else the prompt's word is named as unsaid.
     pub(super) fn thinking(&mut self, prompt: &Prompt, model: &str) -> Option<Thinking> {
         let asked = prompt.params.reasoning_effort.as_deref()?;
@@ -48,7 +64,8 @@ impl Crossing {
             "max" => (32768, "max"),
             _ => return None,
         };
-        let sampled = params.temperature.is_some_and(|temperature| temperature <= 1.0) || params.top_p.is_some();
+        let told = params.temperature.is_some_and(|temperature| temperature <= 1.0) || params.top_p.is_some();
+        let sampled = told && is_sampled(version);
         let choice = params.tool_choice.as_ref().map_or("null", Json::get);
         let free = ["null", "\"auto\"", "\"none\""].contains(&choice);
         let (last, said) = self.turns.last()?;
@@ -63,6 +80,11 @@ impl Crossing {
         let told = json!({ "type": "enabled", "budget_tokens": room });
         (fits && !in_a_loop).then_some(Thinking { told, effort: None, room })
     }
+}
+
+/// Whether a model of this version can be told how to sample.
+fn is_sampled(version: (u8, u8)) -> bool {
+    version < (4, 7)
 }
 
 /// Claude's version in the name of a model: the first number, and the next if it stands beside it and is no date. A Claude without one
