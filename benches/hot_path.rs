@@ -290,7 +290,7 @@ async fn first_frames<E: Encode>(store: &Arc<dyn Store>, id: StreamId, after: Cu
                 encoder.skip(record);
             }
         };
-        fold(store.as_ref(), id, from, after, skip).await.expect("a fold");
+        fold(store.as_ref(), None, id, from, after, skip).await.expect("a fold");
     }
     let mut reader = Reader::new(id, store.clone(), None, after);
     let page = reader.next(16 * 1024).await.expect("readable").expect("more");

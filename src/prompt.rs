@@ -41,6 +41,9 @@ pub struct Prompt {
     /// The members of that body that only an upstream of the same protocol understands.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub foreign: Vec<String>,
+    /// What of an earlier answer not even an upstream of the same protocol can go on with, by name: it is no part of this prompt.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
     /// Headers of the client's that go along to an upstream of the same protocol, by name in small letters.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub headers: Vec<(String, String)>,
@@ -63,11 +66,11 @@ impl Prompt {
     }
 
     /// What an upstream of this protocol is not told, by name: what only the client's own protocol understands, and those of the
-    /// common parameters, `unknown`, that it has no words for.
+    /// common parameters, `unknown`, that it has no words for. One that speaks the client's is told all but what was left out before.
     #[must_use]
     pub fn dropped_by(&self, protocol: &str, unknown: &[&str]) -> Vec<String> {
         if self.protocol == protocol {
-            return Vec::new();
+            return self.left_out.clone();
         }
         let said = serde_json::to_value(&self.params).expect("plain data");
         let unsaid = unknown.iter().filter(|name| said.get(**name).is_some()).map(|name| (*name).to_owned());

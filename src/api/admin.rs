@@ -135,7 +135,7 @@ async fn list(State(gateway): TheGateway, which: TheQuery<Which>) -> Result<Json
     Ok(Json(Listing { streams: streams.into_iter().map(listed).collect(), next }))
 }
 
-fn listed(Stream { meta, begin, summary }: Stream) -> Listed {
+fn listed(Stream { meta, begin, summary, .. }: Stream) -> Listed {
     let lost =
         meta.hole.filter(|(_, behind)| *behind <= meta.last).map_or(0, |(before, behind)| behind.0 - before.0 - 1);
     Listed {
@@ -190,7 +190,7 @@ async fn show(
     query: TheQuery<HowMuch>,
 ) -> Result<Json<Shown>, Problem> {
     let (id, Query(HowMuch { text })) = (named(&id)?, query?);
-    let Stream { meta, begin, summary } = gateway.known(id).await.map_err(problem)?;
+    let Stream { meta, begin, summary, .. } = gateway.known(id).await.map_err(problem)?;
     let (mut answer, mut known, mut records) = (Answer::default(), Summary::default(), BTreeMap::new());
     let read = gateway.records(id, Cursor::START, meta.last, |cursor, record| {
         answer.take(record);

@@ -88,11 +88,11 @@ impl Seat {
         Ok(Self { stream, from, reader, presence })
     }
 
-    /// Waits for the first content, but not longer than this. Gives back the answer's end if nothing was said before it.
+    /// Waits for the first that is said in the encoder's protocol, but not longer than this. Gives back the answer's end if nothing was.
     ///
     /// # Errors
     /// When the log cannot be read.
-    pub(super) async fn first_word(&self, at_most: Duration) -> Result<Option<End>, StoreError> {
+    pub(super) async fn first_word<E: Encode>(&self, at_most: Duration) -> Result<Option<End>, StoreError> {
         // Another reader of the same log: this one keeps its place.
         let mut scout = self.reader.clone();
         let looking = async {
@@ -100,7 +100,7 @@ impl Seat {
             while let Some(page) = scout.next(PAGE).await? {
                 for (cursor, bytes) in page.records() {
                     let record = read(self.stream.meta.id, cursor, bytes)?;
-                    if record.head.is_content() {
+                    if E::is_said(&record) {
                         return Ok(None);
                     }
                     if record.head.is_end()

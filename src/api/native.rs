@@ -178,7 +178,7 @@ async fn full_state(api: &Arc<Api>, id: StreamId) -> Result<Response, Problem> {
     let mut answer = Answer::default();
     let mut known = Summary::default();
     api.gateway
-        .records(id, Cursor::START, stream.meta.last, |cursor, record| {
+        .records(id, Cursor::START, stream.head.last, |cursor, record| {
             answer.take(record);
             known.take_record(cursor, record);
         })
@@ -189,7 +189,7 @@ async fn full_state(api: &Arc<Api>, id: StreamId) -> Result<Response, Problem> {
 
 /// Of a stream whose log was not read, what the store says: of one that runs, little more than that it does.
 fn state(stream: Stream, answer: Option<Answer>) -> native::State {
-    let Stream { meta, begin, summary } = stream;
+    let Stream { meta, begin, summary, .. } = stream;
     let known = summary.unwrap_or_else(|| Summary { cursor: meta.last, ..Summary::default() });
     native::State::new(meta.id, meta.created_at, begin, known, answer)
 }

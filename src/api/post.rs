@@ -113,7 +113,7 @@ pub(super) async fn streamed<E: Encode + 'static>(
 ) -> Result<Response, Problem> {
     let seat = Seat::take(api, begun.id, begun.seen, connection).await?;
     if seat.from == Place::Start
-        && let Some(end) = seat.first_word(api.settings.commit_after).await?
+        && let Some(end) = seat.first_word::<E>(api.settings.commit_after).await?
         && end.status != Status::Completed
     {
         return Err(end.into());

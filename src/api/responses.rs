@@ -170,15 +170,15 @@ async fn continues(api: &Arc<Api>, previous: &str, asked: &mut Asked) -> Result<
         return Err(bad("previous_response_id", detail, "wait until it has, or cancel it"));
     }
     let prompt = api.gateway.prompt(NOBODY, id).await.map_err(gone)?.ok_or_else(unknown)?;
-    let output = read(api, &stream).await.map_err(gone)?.output();
-    Ok(responses::expand(&prompt, output, asked)?)
+    let answer = read(api, &stream).await.map_err(gone)?;
+    Ok(responses::expand(&prompt, answer.output(), answer.stored(), api.settings.max_body, asked)?)
 }
 
 async fn told(api: &Arc<Api>, begun: &Begun, background: bool, connection: Connection) -> Result<Response, Problem> {
     let seat = Seat::take(api, begun.id, begun.seen, connection).await?;
     if seat.from == Place::Start
         && !background
-        && let Some(end) = seat.first_word(api.settings.commit_after).await?
+        && let Some(end) = seat.first_word::<ResponsesEncode>(api.settings.commit_after).await?
         && end.status != Status::Completed
     {
         return Err(end.into());
@@ -209,8 +209,8 @@ async fn object(api: &Arc<Api>, id: StreamId) -> Result<Response, Problem> {
 
 async fn read(api: &Arc<Api>, stream: &Stream) -> Result<ResponseObject, StoreError> {
     let mut object = ResponseObject::new(envelope(stream));
-    let Stream { meta, .. } = stream;
-    api.gateway.records(meta.id, Cursor::START, meta.last, |_, record| object.fold(record)).await?;
+    let Stream { meta, head, .. } = stream;
+    api.gateway.records(meta.id, Cursor::START, head.last, |_, record| object.fold(record)).await?;
     Ok(object)
 }
 
@@ -236,7 +236,7 @@ async fn behind(api: &Arc<Api>, id: StreamId, number: u64, connection: Connectio
             after = cursor;
         }
     };
-    api.gateway.records(id, from, stream.meta.last, look).await?;
+    api.gateway.records(id, from, stream.head.last, look).await?;
     if encoder.sequence() <= number && seen_all {
         let detail = match encoder.sequence() {
             0 => "`starting_after` is a number, and there is no event yet".to_owned(),

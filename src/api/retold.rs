@@ -50,22 +50,27 @@ pub(super) struct Retold {
 struct Fold {
     retell: Box<dyn Retell>,
     read: Cursor,
-    ended: bool,
+    /// The end, as it was recorded, if that was read.
+    end: Option<(u32, Vec<u8>)>,
     /// Of each record that repeats something, up to there.
     frames: BTreeMap<Cursor, Frames>,
 }
 
 impl Fold {
     fn new(retell: Box<dyn Retell>) -> Self {
-        Self { retell, read: Cursor::START, ended: false, frames: BTreeMap::new() }
+        Self { retell, read: Cursor::START, end: None, frames: BTreeMap::new() }
     }
 
     fn take(&mut self, cursor: Cursor, record: &Record<'_>) {
-        (self.read, self.ended) = (cursor, record.head.is_end());
+        (self.read, self.end) = (cursor, end(record));
         if let Some(frames) = self.retell.take(cursor, record) {
             self.frames.insert(cursor, frames.into_iter().map(|frame| frame.into_pieces()).collect());
         }
     }
+}
+
+fn end(record: &Record<'_>) -> Option<(u32, Vec<u8>)> {
+    record.head.is_end().then(|| (record.head.ms, record.payload.to_vec()))
 }
 
 impl Retold {
@@ -80,8 +85,9 @@ impl Retold {
         record: &Record<'_>,
     ) -> Result<Frames, StoreError> {
         let mut fold = self.fold.lock().await;
-        // The one record that is shown before it is stored is an end. If the store has something else there, all begins anew.
-        if fold.ended && (cursor > fold.read || (cursor == fold.read && !record.head.is_end())) {
+        // The one record that is shown before it is stored is an end. If there is something else now, another end too (its writer was
+        // gone before the store took it), all begins anew.
+        if fold.end.is_some() && (cursor > fold.read || (cursor == fold.read && fold.end != end(record))) {
             *fold = Fold::new(fold.retell.anew());
         }
         if fold.read < cursor {
@@ -221,5 +227,12 @@ mod tests {
             stopped.ends_with(&format!("\nid: {}-5\n\n", log.id)) && !stopped.contains("completed_at"),
             "{stopped}"
         );
+        // Or another end: its writer was gone before the store took it.
+        let log = half().await;
+        let retold = all.of(log.id, &encoder(log.id)).expect("retold");
+        log.told(&retold, 5, &END).await;
+        let other = Event::End(End { status: Status::Interrupted, reason: None, usage: None, error: None });
+        let (_, interrupted) = log.told(&retold, 5, &other).await;
+        assert!(interrupted.contains("event: response.failed\n") && !interrupted.contains("response.completed"));
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     generation::Attached,
     id::{Cursor, Seen, StreamId},
     store::StoreError,
-    stream::Reader,
+    stream::{Head, Reader},
 };
 
 /// A reader, and from where it reads.
@@ -71,13 +71,8 @@ impl Gateway {
     /// # Errors
     /// When there is no such stream of this owner, or no longer, or the store cannot be read.
     pub async fn attach(&self, owner: &str, id: StreamId, seen: Option<Seen>) -> Result<Attachment, StoreError> {
-        let stream = self.stream(owner, id).await?;
-        // Looked up after the store: a stream that is neither closed there nor live here is written elsewhere, or by nobody.
-        let live = self.live(id);
-        // The store can be a moment ahead of the tail, and who fell back to it has seen that; a tail whose end the store refuses is
-        // ahead of the store. What either has was shown, and is a place to go on from.
-        let head = live.as_ref().map(|live| live.tail.head()).unwrap_or_default();
-        let (last, closed) = (head.last.max(stream.meta.last), head.closed || stream.meta.closed());
+        let (stream, live) = self.look(owner, id).await?;
+        let Head { last, closed, .. } = stream.head;
         let from = place(id, seen, last, closed, stream.meta.hole);
         let after = match from {
             Place::Start => Cursor::START,

@@ -3,6 +3,7 @@
 //! Knows which streams run in this process; everything else it asks the store. Knows no HTTP and no wire language.
 
 mod attach;
+mod forget;
 mod inspect;
 mod pass;
 mod start;
@@ -34,7 +35,7 @@ use crate::{
     record::{Record, summary::Summary},
     route::{Router, Target},
     store::{Meta, Signal, Store},
-    stream,
+    stream::{self, Head},
     telemetry::Metrics,
 };
 
@@ -56,7 +57,7 @@ pub struct Limits {
     pub stream_bytes: ByteSize,
     /// How many records one answer may have.
     pub stream_records: u64,
-    /// How long an answer that its client does not want kept can be read after its end.
+    /// How long an answer that its client does not want kept can still be read when it has ended and nobody reads it.
     #[serde(with = "crate::duration")]
     pub forget_after: Duration,
     /// Whether every answer is taken for one that its client does not want kept.
@@ -84,6 +85,8 @@ pub struct Gateway {
     node: NodeId,
     slots: Arc<Semaphore>,
     running: Mutex<HashMap<StreamId, Arc<Live>>>,
+    /// Those that have ended, and are to be forgotten.
+    fading: Mutex<HashMap<StreamId, forget::Fading>>,
     tasks: TaskTracker,
     draining: AtomicBool,
     closing: CancellationToken,
@@ -94,6 +97,8 @@ pub struct Gateway {
 pub struct Stream {
     /// As the store has it.
     pub meta: Meta,
+    /// Where its log stands as it was shown.
+    pub head: Head,
     /// What was asked of whom.
     pub begin: Begin,
     /// Of a stream that has ended: how.
@@ -112,6 +117,7 @@ impl Gateway {
             slots: Arc::new(Semaphore::new(limits.running_streams.min(Semaphore::MAX_PERMITS))),
             limits,
             running: Mutex::default(),
+            fading: Mutex::default(),
             tasks: TaskTracker::new(),
             draining: AtomicBool::new(false),
             closing: CancellationToken::new(),
@@ -148,11 +154,25 @@ impl Gateway {
     /// # Errors
     /// When there is no such stream of this owner, or no longer, or the store cannot be read.
     pub async fn stream(&self, owner: &str, id: StreamId) -> Result<Stream, StoreError> {
+        Ok(self.look(owner, id).await?.0)
+    }
+
+    /// Likewise, with its entry here if it runs here.
+    async fn look(&self, owner: &str, id: StreamId) -> Result<(Stream, Option<Arc<Live>>), StoreError> {
         let meta = self.store.meta(id).await?;
-        match meta.owner == owner {
-            true => Stream::read(meta),
-            false => Err(StoreError::Unknown(id)),
+        if meta.owner != owner {
+            return Err(StoreError::Unknown(id));
         }
+        let mut stream = Stream::read(meta)?;
+        // Looked up after the store: a stream that is neither closed there nor live here is written elsewhere, or by nobody.
+        let live = self.live(id);
+        // The store can be a moment ahead of the tail, and who fell back to it has seen that; a tail whose end the store refuses is
+        // ahead of the store. What either has was shown.
+        if let Some(head) = live.as_ref().map(|live| live.tail.head()) {
+            stream.head.last = stream.head.last.max(head.last);
+            stream.head.closed |= head.closed;
+        }
+        Ok((stream, live))
     }
 
     /// What was asked; nothing if the client did not want it kept.
@@ -182,7 +202,8 @@ impl Gateway {
         stream::skim(self.store.as_ref(), id, last, each).await
     }
 
-    /// Shows `each` the records of a stream behind `after` and up to `last`, in order, without waiting for more.
+    /// Shows `each` the records of a stream behind `after` and up to `last`, in order, without waiting for more. What was shown and the
+    /// store does not have yet is among them.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -198,7 +219,8 @@ impl Gateway {
                 each(cursor, record)
             }
         };
-        stream::fold(self.store.as_ref(), id, after, last, shown).await
+        let live = self.live(id);
+        stream::fold(self.store.as_ref(), live.as_deref().map(|live| &*live.tail), id, after, last, shown).await
     }
 
     /// An owner's streams, newest first.
@@ -261,8 +283,10 @@ impl Gateway {
         }
     }
 
+    /// Its entry here, while it runs or its readers are counted.
     fn live(&self, id: StreamId) -> Option<Arc<Live>> {
-        self.running().get(&id).cloned()
+        let running = self.running().get(&id).cloned();
+        running.or_else(|| self.faded(id))
     }
 
     fn running(&self) -> MutexGuard<'_, HashMap<StreamId, Arc<Live>>> {
@@ -298,7 +322,8 @@ impl Stream {
         let torn = |_| StoreError::Unavailable(format!("what the store says of stream {} cannot be read", meta.id));
         let begin = serde_json::from_slice(&meta.about).map_err(torn)?;
         let summary = meta.summary.as_deref().map(serde_json::from_slice).transpose().map_err(torn)?;
-        Ok(Self { meta, begin, summary })
+        let head = Head { last: meta.last, closed: meta.closed(), lost: false };
+        Ok(Self { meta, head, begin, summary })
     }
 }
 

@@ -140,7 +140,7 @@ impl Gateway {
             created_at: unix_ms(),
             about: serde_json::to_vec(&begin).expect("plain data").into(),
             prompt: kept.into(),
-            keep: prompt.forget.then_some(self.limits.forget_after),
+            keep: prompt.forget.then_some(self.forget_at_most()),
             claims: claims.collect(),
             owner: owner.clone(),
         };
@@ -161,12 +161,17 @@ impl Gateway {
         info!(%id, model = begin.model, backend = begin.backend, "stream started");
         let backend = target.backend;
         let upstream_model = target.upstream_model;
+        let (forget, readers) = (prompt.forget, live.clone());
         let generation = Generation { live, writer, backend, upstream_model, prompt, begin, metrics };
         drop(self.tasks.spawn(async move {
             let _slot = slot;
             let gateway = here.gateway.clone();
             // The supervisor catches what its backend does; this catches the supervisor.
-            if AssertUnwindSafe(generation.run()).catch_unwind().await.is_err() {
+            let ran = AssertUnwindSafe(generation.run()).catch_unwind().await;
+            if forget {
+                gateway.fade(readers); // before `here` goes: its readers are counted all the time
+            }
+            if ran.is_err() {
                 error!(%id, "the supervisor of a stream panicked");
                 drop(here);
                 gateway.bury(id, Stop::Panicked).await;

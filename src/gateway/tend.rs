@@ -35,11 +35,14 @@ impl Gateway {
                     }
                 }
                 _ = renewal.tick() => self.renew().await,
-                _ = sweep.tick() => match self.store.expire().await {
-                    Ok(0) => _ = self.metrics.log_bytes.set(self.store.bytes().cast_signed()),
-                    Ok(_) => sweep.reset_immediately(),
-                    Err(error) => warn!(%error, "retention could not work"),
-                },
+                _ = sweep.tick() => {
+                    self.forget().await;
+                    match self.store.expire().await {
+                        Ok(0) => _ = self.metrics.log_bytes.set(self.store.bytes().cast_signed()),
+                        Ok(_) => sweep.reset_immediately(),
+                        Err(error) => warn!(%error, "retention could not work"),
+                    }
+                }
             }
         }
     }
@@ -80,7 +83,7 @@ impl Gateway {
         let lease = self.store.lease(id, self.node).await?;
         let mut summary = Summary::default();
         let fold = |cursor, record: &Record<'_>| summary.take_record(cursor, record);
-        match stream::fold(self.store.as_ref(), id, Cursor::START, lease.next.before(), fold).await {
+        match stream::fold(self.store.as_ref(), None, id, Cursor::START, lease.next.before(), fold).await {
             // It ends all the same, and its summary tells what could be read.
             Err(error @ StoreError::Damaged(_)) => warn!(%error, "closing what is left of an answer"),
             folded => folded?,
@@ -91,7 +94,7 @@ impl Gateway {
         let end = stop.end(writer.summary());
         let (protocol, backend) = (begin.protocol, begin.backend);
         let ended = Ended { status: end.status, reason: end.reason, protocol, backend };
-        writer.end(end).await?;
+        writer.end(end, stop.may_be_repeated()).await?;
         self.metrics.ended(&ended);
         Ok(())
     }

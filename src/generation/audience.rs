@@ -5,7 +5,7 @@
 
 use std::{future::pending, sync::Arc, time::Duration};
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use super::Live;
 use crate::prompt::OnDisconnect;
@@ -22,6 +22,8 @@ struct State {
     armed: bool,
     /// How many came so far: a visit too short to be seen is seen in this.
     visits: u64,
+    /// When the last of them left; before any came, when all began.
+    left: Instant,
 }
 
 impl Audience {
@@ -33,7 +35,14 @@ impl Audience {
             OnDisconnect::Cancel => (Some(Duration::ZERO), false),
             OnDisconnect::CancelAfter(grace) => (Some(grace), true),
         };
-        Self { grace, state: watch::Sender::new(State { readers: 0, armed, visits: 0 }) }
+        Self { grace, state: watch::Sender::new(State { readers: 0, armed, visits: 0, left: Instant::now() }) }
+    }
+
+    /// Since when nobody has been reading; nothing while somebody does.
+    #[must_use]
+    pub fn alone_since(&self) -> Option<Instant> {
+        let state = *self.state.borrow();
+        (state.readers == 0).then_some(state.left)
     }
 
     /// Waits until nobody has read for as long as the stream's policy says; for ever if leaving is not stopping.
@@ -79,6 +88,7 @@ impl Drop for Attached {
     fn drop(&mut self) {
         self.live.audience.state.send_modify(|state| {
             state.readers -= 1;
+            state.left = Instant::now();
             state.armed &= self.leaves;
         });
     }

@@ -85,8 +85,10 @@ impl Live {
 pub enum Stop {
     /// The backend gave all it had.
     Done,
-    /// Somebody asked for it, or the readers left and the stream says that this stops it.
+    /// Somebody asked for it.
     Cancelled,
+    /// The readers left, and the stream says that this stops it.
+    Abandoned,
     /// This process goes away.
     Interrupted,
     /// The backend gave an error, or one of the clocks ran out.
@@ -102,6 +104,13 @@ pub enum Stop {
 }
 
 impl Stop {
+    /// Whether the same request, made again, may have another answer if this one says nothing. Not if the model had its say, nor if
+    /// somebody decided that it shall have none.
+    #[must_use]
+    pub fn may_be_repeated(&self) -> bool {
+        !matches!(self, Self::Done | Self::Cancelled)
+    }
+
     /// The terminal record of a stream that stops so, after what was said.
     #[must_use]
     pub fn end(&self, said: &Summary) -> End {
@@ -113,7 +122,7 @@ impl Stop {
         };
         let (status, reason, error) = match self {
             Self::Done => (Status::Completed, said.reason, None),
-            Self::Cancelled => (Status::Cancelled, None, None),
+            Self::Cancelled | Self::Abandoned => (Status::Cancelled, None, None),
             Self::Interrupted => {
                 let message = "lastword was shut down before the answer was whole; ask again".to_owned();
                 (Status::Interrupted, None, Some(failed("interrupted", message, true)))
@@ -190,7 +199,7 @@ impl Generation {
             }
             let first = tokio::select! {
                 biased;
-                () = &mut abandoned => return Stop::Cancelled,
+                () = &mut abandoned => return Stop::Abandoned,
                 event = child.next() => event,
                 () = &mut stopped => continue,
                 () = &mut alarm => match clock.ran_out() {
@@ -250,7 +259,7 @@ impl Generation {
         }
         let end = stop.end(self.writer.summary());
         let (id, status, code) = (self.live.id, end.status, end.error.as_ref().map(|e| e.code.clone()));
-        let written = self.writer.end(end).await;
+        let written = self.writer.end(end, stop.may_be_repeated()).await;
         let summary = self.writer.summary();
         match written {
             Ok(()) => {

@@ -10,7 +10,7 @@ use tracing::warn;
 
 use super::Live;
 use crate::{
-    event::{End, Event, Status},
+    event::{End, Event},
     record::{self, summary::Summary},
     store::{Batch, Last, Lease, Store, StoreError, batch::Packer},
     telemetry::Metrics,
@@ -121,19 +121,18 @@ impl Writer {
     /// Appends the terminal record and closes the log.
     ///
     /// A store that has no room or cannot work does not hold up the readers: they are shown the end from memory, and it is
-    /// appended as soon as the store takes it.
+    /// appended as soon as the store takes it. If nothing was said and the same request `may_be_repeated`, its keys are given back.
     ///
     /// # Errors
     /// When the log is no longer ours to write. The readers are sent to the store.
-    pub async fn end(&mut self, end: End) -> Result<(), StoreError> {
+    pub async fn end(&mut self, end: End, may_be_repeated: bool) -> Result<(), StoreError> {
         self.packer.take(); // what the store refused was never shown
-        let broke = matches!(end.status, Status::Failed | Status::Interrupted);
         self.push(&Event::End(end));
         let batch = self.packer.take();
         let mut wait = Duration::from_millis(100);
         let mut shown = false;
         loop {
-            let last = Last { summary: self.stored_summary(), release: broke && !self.said };
+            let last = Last { summary: self.stored_summary(), release: may_be_repeated && !self.said };
             match self.append(batch.clone(), Some(last)).await {
                 Ok(()) => {
                     self.publish(batch, true);

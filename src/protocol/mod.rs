@@ -96,6 +96,11 @@ pub trait Encode: Send {
     /// Appends the frames of a record, if it has any in this protocol. Of several frames only the last one carries the id.
     fn encode(&mut self, cursor: Cursor, record: &Record<'_>, out: &mut BytesMut);
 
+    /// Whether this record tells a reader of this protocol something that the upstream said. With the first one its answer has begun.
+    fn is_said(record: &Record<'_>) -> bool {
+        record.head.is_content()
+    }
+
     /// Whether a reader that starts in the middle needs the records before (false where each frame stands for itself).
     const FOLDS: bool;
 

@@ -17,6 +17,7 @@ mod items;
 mod object;
 mod outline;
 mod output;
+mod piece;
 mod prompt;
 mod request;
 mod sink;

@@ -44,19 +44,24 @@ pub async fn skim(
     Ok(taken)
 }
 
-/// Shows `each` the records of a log in order, from behind `after` to at least `last`, without waiting for more.
+/// Shows `each` the records of a log in order, from behind `after` to at least `last`, without waiting for more. What the store does not
+/// have of them (an end that it refuses) is in the tail.
 ///
 /// # Errors
 /// When the store cannot be read, or a record is not one that this build can read.
 pub async fn fold(
     store: &dyn Store,
+    tail: Option<&Tail>,
     id: StreamId,
     mut after: Cursor,
     last: Cursor,
     mut each: impl FnMut(Cursor, &Record<'_>) + Send,
 ) -> Result<(), StoreError> {
     while after < last {
-        let page = store.read(id, after, STEP, None).await?;
+        let mut page = store.read(id, after, STEP, None).await?;
+        if let Some(tail) = tail.filter(|_| page.chunks.is_empty()) {
+            tail.read(after, STEP, &mut page);
+        }
         for (cursor, bytes) in page.records() {
             let record = Record::parse(bytes);
             let record =

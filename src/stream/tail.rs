@@ -74,6 +74,11 @@ impl Tail {
         *self.window() = Window::default();
     }
 
+    /// Lets go of what it holds, since the store has all of it: readers go on there.
+    pub fn let_go(&self) {
+        *self.window() = Window::default();
+    }
+
     /// Sends the readers to the store: this log has another writer now, or none, or was erased.
     pub fn abandon(&self) {
         self.head.send_modify(|head| head.lost = !head.closed);

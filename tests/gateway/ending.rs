@@ -9,9 +9,13 @@ use std::{
     time::Duration,
 };
 
+use axum::{body::Body, http::Request};
 use bytes::{Bytes, BytesMut};
+use bytesize::ByteSize;
 use futures_util::{StreamExt, stream};
+use http_body_util::BodyExt;
 use lastword::{
+    api::{self, Settings},
     backend::{Backend, BackendError, Clocks, ErrorKind, Events},
     event::{At as Part, Attempt, Begin, Delta, End, Event, Reason, Status},
     gateway::{Ask, Gateway, Limits},
@@ -22,6 +26,7 @@ use lastword::{
     store::{Batch, Created, Last, Lease, NewStream, Store, StoreError},
     stream::Reader,
     telemetry::Metrics,
+    template::Templates,
 };
 use serde_json::{Value, json};
 use tokio::{
@@ -31,6 +36,7 @@ use tokio::{
     task::JoinHandle,
     time::Instant,
 };
+use tower::ServiceExt;
 
 use crate::common::{At, Ending, TestGateway, faulty::Faulty, only, soon, sse, text};
 
@@ -372,6 +378,50 @@ async fn when_the_store_refuses_readers_are_told_at_once_and_the_end_is_stored_l
             assert_eq!(house.ends(id).await, read);
         }
     }
+}
+
+/// Also to who counts events, and to who asks how it stands.
+#[tokio::test(start_paused = true)]
+async fn an_end_that_is_shown_and_not_yet_stored_is_known_wherever_it_is_asked_for() {
+    let house = House::new(|| says(stream::empty()));
+    house.store.refuse(2, StoreError::Unavailable("the disk is gone".to_owned()));
+    let id = house.start().await;
+    let ask = async |path: &str| {
+        let settings = Settings {
+            heartbeat: Duration::from_secs(15),
+            retry: (Duration::from_secs(1), Duration::from_secs(1)),
+            commit_after: Duration::from_secs(10),
+            max_body: ByteSize::mib(1),
+            max_upload: ByteSize::mib(1),
+            body_timeout: Duration::from_secs(1),
+            cors: Vec::new(),
+            hosts: None,
+        };
+        let api = api::Api::new(house.gateway.clone(), Templates::new("prompts".into()), settings);
+        let request = Request::get(path).body(Body::empty()).expect("a request");
+        let response = api::router(Arc::new(api)).oneshot(request).await.expect("a response");
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.expect("a whole body").to_bytes();
+        (status, String::from_utf8(body.to_vec()).expect("UTF-8"))
+    };
+    let path = format!("/v1/responses/{id}");
+    let (_, told) = soon(ask(&format!("{path}?stream=true"))).await;
+    let numbers: Vec<&str> =
+        told.split("\"sequence_number\":").skip(1).map(|rest| rest.split(',').next().unwrap_or_default()).collect();
+    let last: usize = numbers.last().expect("events").parse().expect("a number");
+    assert!(told.contains("event: response.completed\n") && last > 5, "{told}");
+    let behind = async |number: usize| ask(&format!("{path}?stream=true&starting_after={number}")).await;
+    assert_eq!(soon(behind(last)).await, (200, String::new()));
+    let (_, end) = soon(behind(last - 1)).await;
+    assert!(end.contains("event: response.completed\n") && end.matches("event: ").count() == 1, "{end}");
+    assert_eq!(soon(behind(last + 1)).await.0, 400);
+    let (_, object) = ask(&path).await;
+    assert!(object.contains(r#""status":"completed","error":null"#), "{object}");
+    let (_, state) = ask(&format!("/v1/streams/{id}")).await;
+    assert!(state.contains(r#""status":"completed""#), "{state}");
+    house.store.mend();
+    house.ends(id).await;
+    assert_eq!(ask(&path).await.1, object, "and it is the same when it is stored");
 }
 
 #[tokio::test(start_paused = true)]

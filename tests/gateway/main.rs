@@ -9,6 +9,7 @@ mod disk;
 mod drain;
 mod ending;
 mod faults;
+mod forgotten;
 mod messages;
 mod models;
 mod pass;

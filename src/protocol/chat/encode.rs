@@ -373,6 +373,17 @@ impl ChatEncode {
 impl Encode for ChatEncode {
     const FOLDS: bool = true;
 
+    /// Also a delta in which nothing is understood. (A chunk that says no more than whose turn it is, is none.)
+    fn is_said(record: &Record<'_>) -> bool {
+        let alone = || match record.event() {
+            Ok(Event::Opaque(Opaque { protocol, name, json })) if protocol == "chat" => {
+                name.starts_with(rest::ALONE) && Recorded::read(&json).delta.is_some()
+            }
+            _ => false,
+        };
+        record.head.is_content() || alone()
+    }
+
     /// Nearly all are more of a choice that is known: of those nothing is to be learned, and only the header is looked at.
     #[inline]
     fn skip(&mut self, record: &Record<'_>) {

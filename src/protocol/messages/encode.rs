@@ -25,10 +25,18 @@ use crate::{
 /// What no opaque event may be called: these are written here, and an `error` would end the answer.
 const OURS: [&str; 6] = ["message_start", "message_delta", "message_stop", "message", "error", "ping"];
 
+/// Whether this is an event that goes through as it came.
+fn is_passed(opaque: &Opaque) -> bool {
+    let name = &*opaque.name;
+    opaque.protocol == NAME && !OURS.contains(&name) && name.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
 /// Encodes one answer; see the module above.
 #[derive(Debug)]
 pub struct MessagesEncode {
     envelope: Envelope,
+    /// The upstream speaks this protocol: its blocks are told as they come.
+    kin: bool,
     /// `message_start` is written.
     begun: bool,
     /// How many blocks have begun.
@@ -67,6 +75,7 @@ impl MessagesEncode {
     pub fn new(stream: StreamId, model: &str) -> Self {
         Self {
             envelope: Envelope::new(stream, model),
+            kin: false,
             begun: false,
             blocks: 0,
             open: Vec::new(),
@@ -81,6 +90,10 @@ impl MessagesEncode {
     fn take(&mut self, record: &Record<'_>, frames: &mut Frames<'_>) -> Option<()> {
         let at = record.head.at;
         match record.head.kind {
+            Kind::Attempt => {
+                let Ok(Event::Attempt(attempt)) = record.event() else { return None };
+                self.kin = attempt.protocol == NAME;
+            }
             Kind::Usage => {
                 record.payload.clone_into(&mut self.usage);
                 self.begin_message(frames);
@@ -147,7 +160,14 @@ impl MessagesEncode {
         frames.put([r#"{"type":"message_start","message":"#, &message, "}"]);
     }
 
-    fn begin_block(&mut self, of: Owner, form: Form) -> Block {
+    /// Begins a block behind all others. Of another protocol's parts several may be told in turn, and here a block is told when the one
+    /// before it is whole. Anthropic's clients add up blocks by their index, in any order; but the events of the one for Node (`text`,
+    /// `thinking`, `contentBlock`, 1.12) are about the newest block whatever the index is, and words of another one are in none of them.
+    /// So blocks of words stop here, and more of their words are a new block. A call must be one block, and stays open.
+    fn begin_block(&mut self, of: Owner, form: Form, frames: &mut Frames<'_>) -> Block {
+        if !self.kin {
+            self.open.extract_if(.., |block| block.form.is_of_words()).for_each(|block| stop(block, frames));
+        }
         let block = Block { of, index: self.blocks, form };
         self.blocks += 1;
         self.open.push(block);
@@ -157,7 +177,7 @@ impl MessagesEncode {
     fn begin_part(&mut self, at: At, form: Form, start: &PartStart, frames: &mut Frames<'_>) -> Block {
         self.begin_message(frames);
         self.called |= form.is_call();
-        let block = self.begin_block(Owner::Part(at.part), form);
+        let block = self.begin_block(Owner::Part(at.part), form, frames);
         if frames.are_shown() {
             let json = form.block(start, &self.envelope.call(block.index));
             frames.start(block.index, json.get());
@@ -169,7 +189,7 @@ impl MessagesEncode {
         block
     }
 
-    /// The block of a part; one that nothing has begun begins here.
+    /// The open block of a part, or a new one.
     fn block_of(&mut self, at: At, frames: &mut Frames<'_>) -> Option<Block> {
         let known = self.open.iter().rfind(|block| block.of == Owner::Part(at.part));
         match known {
@@ -190,7 +210,7 @@ impl MessagesEncode {
                     return None; // its part began with it
                 }
                 self.begin_message(frames);
-                let block = self.begin_block(Owner::Part(at.part), Form::Whole);
+                let block = self.begin_block(Owner::Part(at.part), Form::Whole, frames);
                 frames.start(block.index, &format!(r#"{{"type":"redacted_thinking","data":{}}}"#, value.get()));
             }
             _ => {}
@@ -200,6 +220,7 @@ impl MessagesEncode {
 
     /// What an upstream of this protocol said that is not understood.
     fn opaque(&mut self, opaque: Opaque, frames: &mut Frames<'_>) -> Option<()> {
+        let passed = is_passed(&opaque);
         let Opaque { name, json, .. } = opaque;
         match &*name {
             "message" => self.envelope.take(&json),
@@ -207,7 +228,7 @@ impl MessagesEncode {
             "content_block_start" => {
                 let there = index(&json)?;
                 self.begin_message(frames);
-                let block = self.begin_block(Owner::Upstream(there), Form::Whole);
+                let block = self.begin_block(Owner::Upstream(there), Form::Whole, frames);
                 frames.of_block(name, &json, there, block.index);
             }
             "content_block_delta" | "content_block_stop" => {
@@ -221,7 +242,7 @@ impl MessagesEncode {
                 }
                 frames.of_block(name, &json, there, block.index);
             }
-            other if OURS.contains(&other) || !other.bytes().all(|byte| byte.is_ascii_graphic()) => {}
+            _ if !passed => {}
             _ => {
                 self.begin_message(frames);
                 frames.begin(name);
@@ -261,6 +282,11 @@ impl MessagesEncode {
 
 impl Encode for MessagesEncode {
     const FOLDS: bool = true;
+
+    /// Also a block that only this protocol has, such as a call of a tool of the upstream's own.
+    fn is_said(record: &Record<'_>) -> bool {
+        record.head.is_content() || matches!(record.event(), Ok(Event::Opaque(opaque)) if is_passed(&opaque))
+    }
 
     fn skip(&mut self, record: &Record<'_>) {
         self.take(record, &mut Frames { out: None, name: Cow::Borrowed(""), data: Vec::new() });

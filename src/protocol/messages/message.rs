@@ -63,6 +63,8 @@ impl Envelope {
 #[derive(Debug)]
 pub struct Message {
     envelope: Envelope,
+    /// The upstream speaks this protocol.
+    kin: bool,
     blocks: Vec<Block>,
     usage: Usage,
     finish: Option<Finish>,
@@ -89,6 +91,7 @@ impl Message {
     pub fn new(stream: StreamId, model: &str) -> Self {
         Self {
             envelope: Envelope::new(stream, model),
+            kin: false,
             blocks: Vec::new(),
             usage: Usage::default(),
             finish: None,
@@ -100,6 +103,7 @@ impl Message {
     /// Folds in one record.
     pub fn take(&mut self, record: &Record<'_>) {
         match record.event() {
+            Ok(Event::Attempt(attempt)) => self.kin = attempt.protocol == NAME,
             Ok(Event::Usage(usage)) => self.usage = usage,
             Ok(Event::Finish(0, finish)) => self.finish = Some(finish),
             Ok(Event::End(end)) => self.end = Some(end),
@@ -182,9 +186,11 @@ impl Message {
         self.push(Ok(at.part), form, serde_json::from_str(json.get()).unwrap_or_default());
     }
 
-    /// The block of a part; one that nothing has begun begins here.
+    /// The block of a part, or a new one: as in a stream, words behind another block are one.
     fn block(&mut self, at: At) -> Option<&mut Block> {
-        if !self.blocks.iter().any(|block| block.of == Ok(at.part)) {
+        let known = self.blocks.iter().rposition(|block| block.of == Ok(at.part));
+        let last = self.blocks.len().wrapping_sub(1);
+        if known.is_none_or(|n| n != last && !self.kin && self.blocks[n].form.is_of_words()) {
             self.begin(at, Form::of(at.of, None)?, &PartStart::default());
         }
         self.blocks.iter_mut().rfind(|block| block.of == Ok(at.part))

@@ -46,6 +46,11 @@ impl Form {
         matches!(self, Self::Tool | Self::Free)
     }
 
+    /// Words, of which a part may have more than one block.
+    pub(super) fn is_of_words(self) -> bool {
+        matches!(self, Self::Text | Self::Thinking)
+    }
+
     /// The part's block as it begins. `nameless` is the id of a call that has none.
     pub(super) fn block(self, start: &PartStart, nameless: &str) -> Json {
         #[derive(Serialize)]

@@ -1,8 +1,8 @@
 //! Events of a Responses answer to events of ours.
 //!
-//! An item is a part here, or several: each part of a message's content, each summary of a piece of reasoning. A part stops when the
-//! next one of its item begins; with the item stops its last one, and that stop alone has a status, so that an encoder of this protocol
-//! knows where an item ends. What is told again at the end of a part or an item is taken where it was not told before.
+//! An item is a part here, or several: each part of a message's content, each summary of a piece of reasoning. They may be told in
+//! turn. A part that is whole stops when another one of its item begins; with the item stop all others, and the stop of the last one
+//! alone has a status, so that an encoder of this protocol knows where an item ends. What is told again at the end of a part or an item is taken where it was not told before.
 //!
 //! Servers leave out events, indices and ids. An item is found by its id, else by its index, else it is the last open one of its kind;
 //! where none is open, it begins. Items that are not known here, and all that is said of them, are kept as they came.
@@ -14,7 +14,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
-use self::open::{Kind, OpenItem, OpenPart, Place};
+use self::open::{Begun, Kind, OpenItem, OpenPart, Place};
 use super::{ContentPart, Counts, Frame, Head, Incomplete, Item, KNOWN, NAME, UrlCitation, Whole};
 use crate::{
     event::{Annotation, Event, Finish, Json, Opaque, PartType, Reason, Usage},
@@ -24,7 +24,7 @@ use crate::{
 type Events = Vec<Event<'static>>;
 
 /// Members of the response object that are this answer's own, or told by events of ours.
-const OWN: [&str; 14] = [
+const OWN: [&str; 13] = [
     "id",
     "object",
     "created_at",
@@ -38,15 +38,13 @@ const OWN: [&str; 14] = [
     "incomplete_details",
     "background",
     "previous_response_id",
-    "store",
 ];
 
 /// Decodes one answer; see the module.
 #[derive(Debug, Default)]
 pub struct ResponsesDecode {
     items: Vec<OpenItem>,
-    /// How many parts have begun.
-    parts: u16,
+    begun: Begun,
     /// The members of the response object, as they were last told.
     response: Members,
     done: bool,
@@ -81,7 +79,7 @@ impl Decode for ResponsesDecode {
             _ if self.is_of_unknown_item(&frame) => opaque(kind, data, events),
             _ => self.of_part(kind, &frame, data, events)?,
         }
-        Ok(())
+        self.begun.excess().map_or(Ok(()), |excess| Err(DecodeError::Malformed(excess.to_owned())))
     }
 
     fn finish(&mut self, _: &mut Events) -> Result<(), DecodeError> {
@@ -153,6 +151,7 @@ impl ResponsesDecode {
     fn part_done(&mut self, place: Place<'_>, whole: ContentPart<'_>, events: &mut Events) -> Result<(), DecodeError> {
         let text: String = read(whole.text.or(whole.refusal))?.unwrap_or_default();
         if let Some(part) = self.part(place, events) {
+            part.whole = true;
             part.complete(text, some(whole.logprobs), events);
             let known = part.annotations;
             whole.annotations.into_iter().flatten().skip(known).for_each(|raw| annotate(part, raw, events));
@@ -163,7 +162,7 @@ impl ResponsesDecode {
     /// The part that an event is about, begun if it has to be. Nothing if it is over.
     fn part(&mut self, place: Place<'_>, events: &mut Events) -> Option<&mut OpenPart> {
         let n = self.item(place)?;
-        self.items[n].part(place.of, place.index, &mut self.parts, events)
+        self.items[n].part(place.of, place.index, place.repeats, &mut self.begun, events)
     }
 
     /// The open item that an event is about, or a new one. Nothing if it is whole, and nothing new is told of it.
@@ -210,7 +209,9 @@ impl ResponsesDecode {
         let item = &mut self.items[n];
         item.learn(None, call_id, name, raw);
         if kind.is_call() && item.is_named() {
-            item.part(PartType::ToolCall, None, &mut self.parts, events);
+            item.part(PartType::ToolCall, None, false, &mut self.begun, events);
+        } else {
+            item.is_silent(&mut self.begun);
         }
         Ok(())
     }
@@ -253,7 +254,7 @@ impl ResponsesDecode {
                 self.part_done(Place { index: Some(index), of, ..place }, part, events)?;
             }
         }
-        self.items[n].close(item.status.unwrap_or("completed"), item.encrypted_content, &mut self.parts, events);
+        self.items[n].close(item.status.unwrap_or("completed"), item.encrypted_content, &mut self.begun, events);
         Ok(())
     }
 
@@ -307,7 +308,7 @@ impl ResponsesDecode {
         }
         let status = if status == "incomplete" { status } else { "completed" };
         for item in self.items.iter_mut().filter(|item| !item.closed && item.kind != Kind::Unknown) {
-            item.close(status, None, &mut self.parts, events);
+            item.close(status, None, &mut self.begun, events);
         }
         Ok(())
     }

@@ -3,8 +3,13 @@
 
 use bytes::BytesMut;
 
-use super::{Envelope, ResponseObject, outline::Outline, sink::Sink};
+use super::{
+    Envelope, ResponseObject,
+    outline::{Outline, is_passed},
+    sink::Sink,
+};
 use crate::{
+    event::Event,
     id::Cursor,
     protocol::{Encode, Retell},
     record::{Kind, Record},
@@ -60,6 +65,11 @@ impl ResponsesEncode {
 
 impl Encode for ResponsesEncode {
     const FOLDS: bool = true;
+
+    /// Also an item that only this protocol has, such as a call of a tool of the upstream's own.
+    fn is_said(record: &Record<'_>) -> bool {
+        record.head.is_content() || matches!(record.event(), Ok(Event::Opaque(opaque)) if is_passed(&opaque))
+    }
 
     fn skip(&mut self, record: &Record<'_>) {
         self.outline.take(record, &mut Sink::Nowhere);

@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 
+use bytesize::ByteSize;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -311,12 +312,39 @@ fn items_of(prompt: &Prompt) -> Vec<Json> {
 
 /// Puts a conversation before what is asked: what the previous prompt asked, and what was answered. Its instructions stay behind.
 ///
+/// OpenAI's server looks up reasoning that has no `encrypted_content` by its id, and refuses the whole request (`Item with id 'rs_…' not
+/// found`) where it did not keep the response. So of such a response that reasoning is left out, and named. `stored` is whether the
+/// upstream has kept it, in its own word; one that said nothing was asked to unless the prompt was another protocol's.
+///
+/// The whole may have `at_most` so many bytes, as if the client had sent it. No chain is followed: a prompt that continues another is
+/// stored with all that went before.
+///
 /// # Errors
-/// When what was asked or answered before cannot be read.
-pub fn expand(previous: &Prompt, output: Vec<Json>, asked: &mut Asked) -> Result<(), BadRequest> {
+/// When what was asked or answered before cannot be read, or is too much.
+pub fn expand(
+    previous: &Prompt,
+    output: Vec<Json>,
+    stored: Option<bool>,
+    at_most: ByteSize,
+    asked: &mut Asked,
+) -> Result<(), BadRequest> {
+    let nowhere = !stored.unwrap_or(previous.protocol == NAME);
     let mut items = items_of(previous);
-    items.extend(output.into_iter().filter(|item| !is_bare_reasoning(item, previous.forget)));
+    for (n, item) in output.into_iter().enumerate() {
+        match bare_reasoning(&item) {
+            Some(Bare::MadeHere) => {}
+            Some(Bare::Upstream) if nowhere => {
+                asked.prompt.left_out.push(format!("previous_response_id.output[{n}]"));
+            }
+            _ => items.push(item),
+        }
+    }
     items.extend(items_of(&asked.prompt));
+    if items.iter().map(|item| item.get().len() as u64).sum::<u64>() > at_most.as_u64() {
+        let detail = format!("the conversation that this continues is larger than {at_most} with what is asked now");
+        let remedy = "give the part of it that matters as `input`, or raise [server] max_body";
+        return Err(BadRequest::of("previous_response_id", detail, remedy));
+    }
     asked.prompt.messages = messages(&items)?;
     if let Some(body) = &asked.prompt.body {
         let mut body: Members = body::read(body, DESCRIBED)?;
@@ -326,24 +354,35 @@ pub fn expand(previous: &Prompt, output: Vec<Json>, asked: &mut Asked) -> Result
     Ok(())
 }
 
-/// Reasoning that no upstream can go on with: it holds nothing of it but a summary, and its id is not one under which the upstream
-/// has kept the rest.
-pub(super) fn is_bare_reasoning(item: &Json, kept_nowhere: bool) -> bool {
+/// Reasoning that holds nothing of itself but a summary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bare {
+    /// Its id is lastword's: no upstream can go on with it.
+    MadeHere,
+    /// An upstream may have kept the rest under its id.
+    Upstream,
+}
+
+pub(super) fn bare_reasoning(item: &Json) -> Option<Bare> {
     #[derive(Deserialize)]
     struct Reasoning {
         r#type: Option<String>,
         id: Option<String>,
         encrypted_content: Option<String>,
     }
-    let Ok(Reasoning { r#type, id, encrypted_content }) = serde_json::from_str(item.get()) else { return false };
-    let made_here = |id: String| id.split('_').any(|piece| piece.parse::<StreamId>().is_ok());
-    r#type.as_deref() == Some("reasoning") && encrypted_content.is_none() && (kept_nowhere || id.is_none_or(made_here))
+    let Reasoning { r#type, id, encrypted_content } = serde_json::from_str(item.get()).ok()?;
+    if r#type.as_deref() != Some("reasoning") || encrypted_content.is_some() {
+        return None;
+    }
+    let made_here = id.is_none_or(|id| id.split('_').any(|piece| piece.parse::<StreamId>().is_ok()));
+    Some(if made_here { Bare::MadeHere } else { Bare::Upstream })
 }
 
-/// What a response was asked, as the list of its input shows it: each item in its long form, and with an id. `stream` is the
-/// response's, since no two items of a conversation may have the same.
+/// What a response was asked, as the list of its input shows it: each item in its long form, and with an id that no other one has,
+/// since it is by their ids that clients go from page to page. `stream` is the response's.
 #[must_use]
 pub fn input_items(prompt: &Prompt, stream: StreamId) -> Vec<Json> {
+    let mut ids = HashSet::new();
     let shown = |(n, item): (usize, Json)| {
         let Ok(mut members) = serde_json::from_str::<Members>(item.get()) else { return item };
         let kind = members.get("type").and_then(|kind| serde_json::from_str::<String>(kind.get()).ok());
@@ -356,7 +395,8 @@ pub fn input_items(prompt: &Prompt, stream: StreamId) -> Vec<Json> {
         if kind == "message" {
             lengthen(&mut members);
         }
-        if members.get("id").is_none_or(|id| id.get() == "null") {
+        let id = members.get("id").and_then(|id| serde_json::from_str::<String>(id.get()).ok());
+        if !id.is_some_and(|id| ids.insert(id)) {
             members.set("id", &format!("{}_{stream}_in{n}", prefix(&kind)));
         }
         Json::of(&members).unwrap_or(item)

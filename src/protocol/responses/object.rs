@@ -1,6 +1,7 @@
 //! The whole response: what is retrieved, what is waited for, and what the frames at its ends repeat. The same log, folded with
 //! all that was said in it.
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Envelope, envelope::Echo, outline::Outline, output::Item, sink::Sink, told};
@@ -24,6 +25,8 @@ pub struct ResponseObject {
 pub(super) struct Kept {
     envelope: Envelope,
     pub(super) echo: Echo,
+    /// Whether the upstream keeps the response too, in its own word.
+    stored: Option<bool>,
     /// Items that are done, each with its place in the output.
     done: Vec<(u32, Rope)>,
     usage: Option<Usage>,
@@ -72,6 +75,12 @@ impl ResponseObject {
         }
     }
 
+    /// Whether the upstream keeps the response too, and can be asked to go on with what it has of it, by id. Nothing if it did not say.
+    #[must_use]
+    pub fn stored(&self) -> Option<bool> {
+        self.outline.kept()?.stored
+    }
+
     /// The items of the output, in order.
     #[must_use]
     pub fn output(&self) -> Vec<Json> {
@@ -100,7 +109,18 @@ impl Retell for ResponseObject {
 impl Kept {
     pub(super) fn new(envelope: Envelope) -> Self {
         let echo = Echo::new(&envelope);
-        Self { envelope, echo, done: Vec::new(), usage: None, stopped: None, end: None }
+        Self { envelope, echo, stored: None, done: Vec::new(), usage: None, stopped: None, end: None }
+    }
+
+    /// Takes in what an upstream of this protocol says of its own response.
+    pub(super) fn told(&mut self, json: &Json) {
+        #[derive(Deserialize)]
+        struct Response {
+            store: Option<bool>,
+        }
+        self.echo.told(json);
+        let told = serde_json::from_str::<Response>(json.get()).ok();
+        self.stored = told.and_then(|response| response.store).or(self.stored);
     }
 
     pub(super) fn done(&mut self, index: u32, item: Rope) {

@@ -2,12 +2,13 @@
 //! kept. One fold for those who follow, those who come later, and what is told in the end; they differ in where the frames go.
 
 use serde::Deserialize;
-use serde_json::{Value, value::RawValue};
+use serde_json::Value;
 
 use super::{
     NAME,
     object::Kept,
     output::{Item, KeptItem, KeptPart, Kind, Part},
+    piece::Piece,
     sink::Sink,
     told,
 };
@@ -89,7 +90,7 @@ impl Outline {
                     self.background = is_background(json.get());
                     self.kept.iter_mut().for_each(|kept| kept.echo.asked(json));
                 }
-                "response" => self.kept.iter_mut().for_each(|kept| kept.echo.told(json)),
+                "response" => self.kept.iter_mut().for_each(|kept| kept.told(json)),
                 _ => {}
             }
         }
@@ -116,7 +117,7 @@ impl Outline {
             Ok(Event::PartStop(at, stop)) => self.stop(at, stop.status, sink),
             Ok(Event::Usage(usage)) => self.kept.iter_mut().for_each(|kept| kept.usage(usage.clone())),
             Ok(Event::Finish(_, finish)) => self.kept.iter_mut().for_each(|kept| kept.stopped(finish.clone())),
-            Ok(Event::Opaque(opaque)) if opaque.protocol == NAME => self.pass(opaque, sink),
+            Ok(Event::Opaque(opaque)) if is_passed(&opaque) => self.pass(opaque, sink),
             Ok(Event::End(end)) => self.end(Some(end), record.head.ms, sink),
             Err(_) if record.head.is_end() => self.end(None, record.head.ms, sink),
             _ => {}
@@ -152,19 +153,20 @@ impl Outline {
         let kept = self.kept.is_some().then(Box::default);
         let item = &mut self.items[n];
         let mut place = format!(r#","item_id":{},"output_index":{}"#, Value::from(&*item.id), item.index);
-        let added = match at.of {
+        let (name, list, added) = match at.of {
             PartType::Text | PartType::Refusal | PartType::Reasoning => {
-                place += &format!(r#","content_index":{}"#, item.contents);
-                item.contents += 1;
-                Some("response.content_part.added")
+                ("content_index", &mut item.contents, Some("response.content_part.added"))
             }
             PartType::ReasoningSummary => {
-                place += &format!(r#","summary_index":{}"#, item.summaries);
-                item.summaries += 1;
-                Some("response.reasoning_summary_part.added")
+                ("summary_index", &mut item.summaries, Some("response.reasoning_summary_part.added"))
             }
-            _ => None,
+            _ => ("", &mut 0, None),
         };
+        let index = *list;
+        if added.is_some() {
+            *list += 1;
+            place += &format!(r#","{name}":{index}"#);
+        }
         if let Some(name) = added {
             self.frame(name, sink, |_, rope| {
                 rope.put(&place);
@@ -172,7 +174,7 @@ impl Outline {
                 Part::write(at.of, &mut KeptPart::default(), rope);
             });
         }
-        self.items[n].parts.push(Part { number: at.part, of: at.of, place, annotations: 0, kept });
+        self.items[n].parts.push(Part { number: at.part, of: at.of, index, place, annotations: 0, kept });
     }
 
     /// Whether this part is open.
@@ -317,10 +319,6 @@ impl Outline {
     /// Hands through what only this protocol has. Its items have their places among the others.
     fn pass(&mut self, opaque: Opaque, sink: &mut Sink<'_>) {
         let Opaque { name, json, .. } = opaque;
-        let ours = matches!(name.as_str(), "request" | "response");
-        if ours || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return;
-        }
         let Ok(mut data) = serde_json::from_str::<Members>(json.get()) else { return };
         let theirs = data.get("output_index").and_then(|index| index.get().parse().ok());
         let known = self.items.iter().rposition(|item| item.kind == Kind::Passed(theirs));
@@ -415,30 +413,10 @@ impl Outline {
     }
 }
 
-/// A delta as it was recorded: the inside of a JSON string, and JSON.
-struct Piece<'a> {
-    text: &'a str,
-    logprobs: Option<&'a str>,
-}
-
-impl<'a> Piece<'a> {
-    fn of(record: &Record<'a>) -> Option<Self> {
-        #[derive(Deserialize)]
-        struct Payload<'a> {
-            #[serde(borrow)]
-            text: &'a RawValue,
-            #[serde(borrow)]
-            logprobs: Option<&'a RawValue>,
-        }
-        let payload = std::str::from_utf8(record.payload).ok()?;
-        if !record.head.more {
-            let text = payload.strip_prefix(r#"{"text":""#)?.strip_suffix(r#""}"#)?;
-            return Some(Self { text, logprobs: None });
-        }
-        let Payload { text, logprobs } = serde_json::from_str(payload).ok()?;
-        let text = text.get().strip_prefix('"')?.strip_suffix('"')?;
-        Some(Self { text, logprobs: logprobs.map(RawValue::get) })
-    }
+/// Whether this is an event that goes through as it came. What is told of the request and the response is none.
+pub(super) fn is_passed(opaque: &Opaque) -> bool {
+    let ours = matches!(opaque.name.as_str(), "request" | "response");
+    opaque.protocol == NAME && !ours && opaque.name.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 fn is_background(request: &str) -> bool {

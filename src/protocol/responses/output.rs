@@ -76,9 +76,9 @@ pub(super) struct Item {
 pub(super) struct KeptItem {
     tool: Tool,
     raw: Option<Members>,
-    /// Entries of `content` and of `summary`; of a call its arguments.
-    content: Rope,
-    summary: Rope,
+    /// Entries of `content` and of `summary`, each in its place; of a call its arguments. They need not be done in their order.
+    content: Vec<Rope>,
+    summary: Vec<Rope>,
     pub(super) encrypted: Option<Json>,
     /// Of an item that is handed through: all of it, as it was last told.
     pub(super) whole: Option<Json>,
@@ -90,6 +90,8 @@ pub(super) struct Part {
     /// As records call it.
     pub(super) number: u16,
     pub(super) of: PartType,
+    /// Its place in the list of its item that it is an entry of.
+    pub(super) index: u32,
     /// Members that say which item and which piece of it this is; JSON without braces.
     pub(super) place: String,
     pub(super) annotations: u32,
@@ -168,19 +170,18 @@ impl Part {
 
 impl Item {
     /// Puts a part that is done where it belongs.
-    pub(super) fn keep(&mut self, part: Part) {
-        let (Some(kept), Some(mut said)) = (&mut self.kept, part.kept) else { return };
+    pub(super) fn keep(&mut self, mut part: Part) {
+        let (Some(kept), Some(mut said)) = (&mut self.kept, part.kept.take()) else { return };
+        let list = if part.is_summary() { &mut kept.summary } else { &mut kept.content };
+        let mut entry = Rope::default();
         match part.of {
-            PartType::ToolCall => kept.content.append(&mut said.text),
-            PartType::Redacted => {}
-            of => {
-                let list = if of == PartType::ReasoningSummary { &mut kept.summary } else { &mut kept.content };
-                if !list.is_empty() {
-                    list.put(",");
-                }
-                Part::write(of, &mut said, list);
-            }
+            PartType::ToolCall => entry = said.text,
+            PartType::Redacted => return,
+            of => Part::write(of, &mut said, &mut entry),
         }
+        let place = part.index as usize;
+        list.resize_with(list.len().max(place + 1), Rope::default);
+        list[place] = entry;
     }
 
     /// Writes the item as JSON, with what was said in it so far.
@@ -202,23 +203,33 @@ impl Item {
     }
 }
 
+/// Writes the entries of a list. (One that was begun is there: whoever writes an item keeps all its parts first.)
+fn join(list: &mut [Rope], out: &mut Rope) {
+    for (n, entry) in list.iter_mut().enumerate() {
+        if n > 0 {
+            out.put(",");
+        }
+        out.append(entry);
+    }
+}
+
 fn write_item(kind: Kind, id: &str, index: u32, status: &str, kept: &mut KeptItem, out: &mut Rope) {
     let words = |text: &str| Value::from(text).to_string();
     let id_json = words(id);
     match kind {
         Kind::Message => {
             out.put(&format!(r#"{{"id":{id_json},"type":"message","status":"{status}","content":["#));
-            out.append(&mut kept.content);
+            join(&mut kept.content, out);
             out.put(r#"],"role":"assistant""#);
         }
         // OpenAI's own have no status.
         Kind::Reasoning => {
             out.put(&format!(r#"{{"id":{id_json},"type":"reasoning","summary":["#));
-            out.append(&mut kept.summary);
+            join(&mut kept.summary, out);
             out.put("]");
             if !kept.content.is_empty() {
                 out.put(r#","content":["#);
-                out.append(&mut kept.content);
+                join(&mut kept.content, out);
                 out.put("]");
             }
             if let Some(encrypted) = &kept.encrypted {
@@ -235,7 +246,7 @@ fn write_item(kind: Kind, id: &str, index: u32, status: &str, kept: &mut KeptIte
             let call = kept.tool.call_id.clone().unwrap_or_else(|| format!("call_{index}"));
             let mut json = format!(r#"{{"id":{id_json},"type":"{name}","status":"{status}","{said}":""#);
             out.put(&json);
-            out.append(&mut kept.content);
+            join(&mut kept.content, out);
             json.clear();
             let tool = words(kept.tool.name.as_deref().unwrap_or_default());
             let _ = write!(json, r#"","call_id":{},"name":{tool}"#, words(&call)); // a text takes every write

@@ -34,8 +34,9 @@ pub fn request(prompt: &Prompt, model: &str, extras: &[&Map<String, Value>]) -> 
             body.remove("previous_response_id");
             let input: Option<Vec<Json>> = body.get("input").and_then(|input| serde_json::from_str(input.get()).ok());
             let mut items = input.unwrap_or_default();
-            if items.iter().any(|item| items::is_bare_reasoning(item, false)) {
-                items.retain(|item| !items::is_bare_reasoning(item, false));
+            let of_use = |item: &Json| items::bare_reasoning(item) != Some(items::Bare::MadeHere);
+            if !items.iter().all(of_use) {
+                items.retain(of_use);
                 body.set("input", &items);
             }
             body.without_ours()

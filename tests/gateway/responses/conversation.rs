@@ -56,6 +56,33 @@ async fn what_was_asked_is_listed_in_pages() {
     }
 }
 
+/// Clients go on behind the last id that they have, so an item that comes twice has two.
+#[tokio::test(flavor = "multi_thread")]
+async fn items_of_one_id_are_listed_each_once() {
+    let gateway = TestGateway::start().await;
+    let at = gateway.at();
+    let item = |id: &str, words: &str| json!({ "id": id, "type": "message", "role": "user", "content": words });
+    let input =
+        json!([item("msg_a", "0"), item("msg_b", "1"), item("msg_a", "2"), item("msg_a", "3"), item("msg_c", "4")]);
+    let whole = response(post(at, &asked(json!({ "text": "x" }), json!({ "input": input }))).await).await;
+    let id = id_of(&whole);
+    for limit in 1..=5 {
+        let (mut seen, mut after) = (Vec::new(), String::new());
+        for _ in 0..9 {
+            let page = input_items(at, &id, &format!("?order=asc&limit={limit}&after={after}")).await;
+            let items = page["data"].as_array().expect("items");
+            seen.extend(items.iter().map(|item| item["content"][0]["text"].as_str().expect("text").to_owned()));
+            after = page["last_id"].as_str().expect("an id").to_owned();
+            if page["has_more"] == false {
+                break;
+            }
+        }
+        assert_eq!(seen, ["0", "1", "2", "3", "4"], "{limit} at a time");
+    }
+    let first = input_items(at, &id, "?order=asc&limit=2").await;
+    assert_eq!((&first["data"][0]["id"], &first["last_id"]), (&json!("msg_a"), &json!("msg_b")), "the client's own");
+}
+
 /// An upstream of this kind that answers so many requests with these events; the bodies of the requests come back.
 async fn upstream(kind: &str, events: String, times: usize) -> (TestGateway, JoinHandle<Vec<Value>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -80,6 +107,38 @@ async fn upstream(kind: &str, events: String, times: usize) -> (TestGateway, Joi
     });
     let config = format!("[backends.up]\nkind = \"{kind}\"\nbase_url = \"http://{address}/v1\"");
     (TestGateway::with(&config).await, serving)
+}
+
+/// Some of what an upstream says only readers of its own protocol are told. To them the answer has begun with it, to others not.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_begins_with_the_first_that_its_reader_is_told() {
+    let item = json!({ "id": "ws_1", "type": "web_search_call", "status": "in_progress" });
+    let searches = json!({ "type": "response.output_item.added", "output_index": 0, "item": item });
+    let block = json!({ "type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {} });
+    let block = json!({ "type": "content_block_start", "index": 0, "content_block": block });
+    let delta = json!({ "choices": [{ "index": 0, "delta": { "new": "x" } }] });
+    let role = json!({ "choices": [{ "index": 0, "delta": { "role": "assistant", "content": "" }, "new": "x" }] });
+    let (chat, messages) = ("/v1/chat/completions", "/v1/messages");
+    for (kind, said, reader, begins) in [
+        ("responses", &searches, URL, true),
+        ("responses", &searches, chat, false),
+        ("anthropic", &block, messages, true),
+        ("anthropic", &block, URL, false),
+        ("openai", &delta, chat, true),
+        ("openai", &role, chat, false),
+        ("openai", &delta, messages, false),
+    ] {
+        // And then it breaks off.
+        let (gateway, upstream) = upstream(kind, format!("data: {said}\n\n"), 1).await;
+        let words = json!([{ "role": "user", "content": "Hi" }]);
+        let mut body = json!({ "model": "up/m", "stream": true, "messages": words, "max_tokens": 100 });
+        if reader == URL {
+            body = json!({ "model": "up/m", "stream": true, "input": words });
+        }
+        let answer = gateway.at().send("POST", reader, &[], &body.to_string()).await;
+        assert_eq!(answer.status, if begins { 200 } else { 502 }, "{kind} to {reader}");
+        upstream.await.expect("ran");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -118,6 +177,32 @@ async fn a_continued_conversation_is_put_to_the_upstream_whole() {
     assert_eq!(items["data"].as_array().map(Vec::len), Some(5));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conversation_may_become_as_large_as_a_body() {
+    let gateway = TestGateway::with("[server]\nmax_body = \"2KiB\"").await;
+    let at = gateway.at();
+    let next = async |previous: &Value| {
+        post(at, &asked(json!({ "text": "x".repeat(300) }), json!({ "previous_response_id": previous }))).await
+    };
+    let (mut previous, mut turns) = (Value::Null, 0);
+    let refusal = loop {
+        let answer = next(&previous).await;
+        if answer.status != 200 {
+            break refused(answer, 400, "bad_request").await;
+        }
+        previous = response(answer).await["id"].clone();
+        turns += 1;
+        assert!(turns < 6, "it has no bound");
+    };
+    assert!(turns > 2, "{turns}");
+    assert_eq!(refusal["param"], "previous_response_id");
+    let message = refusal["message"].as_str().expect("a message");
+    assert!(message.contains("2.0 KiB") && message.contains("`input`"), "{message}");
+    let streams = gateway.get("/v1/streams", &[]).await.json().await;
+    assert_eq!(streams["streams"].as_array().map(Vec::len), Some(turns), "nothing was begun");
+    refused(next(&previous).await, 400, "bad_request").await;
+}
+
 /// What an upstream must have back to go on thinking, it gets, as it gave it.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upstreams_thoughts_go_back_to_it() {
@@ -143,6 +228,38 @@ async fn an_upstreams_thoughts_go_back_to_it() {
     let words = |words: &str| json!({ "type": "message", "role": "user", "content": words });
     assert_eq!(asked[1]["input"], json!([words("One?"), thought, message, words("Two?")]));
     assert_eq!((asked[1].get("previous_response_id"), &asked[1]["model"]), (None, &json!("m")));
+}
+
+/// OpenAI refuses an id of reasoning that it has not kept, and with it the whole request.
+#[tokio::test(flavor = "multi_thread")]
+async fn thoughts_that_their_upstream_has_not_kept_and_not_sealed_stay_behind_and_are_named() {
+    let thought = |id: &str| json!({ "id": id, "type": "reasoning", "summary": [] });
+    let sealed = json!({ "id": "rs_2", "type": "reasoning", "summary": [], "encrypted_content": "gAAA" });
+    let output = json!([thought("rs_1"), sealed]);
+    let done = |n: usize| json!({ "type": "response.output_item.done", "output_index": n, "item": output[n] });
+    let response_of = |status: &str| json!({ "status": status, "store": false, "output": output });
+    let frames = [
+        json!({ "type": "response.created", "response": response_of("in_progress") }),
+        done(0),
+        done(1),
+        json!({ "type": "response.in_progress", "response": { "service_tier": "default" } }),
+        json!({ "type": "response.completed", "response": response_of("completed") }),
+    ];
+    let frames: String = frames.iter().map(|frame| format!("data: {frame}\n\n")).collect();
+    let (gateway, upstream) = upstream("responses", frames, 2).await;
+    let at = gateway.at();
+    let first = json!({ "model": "up/m", "input": "One?", "backend_options": { "store": false } });
+    let first = response(post(at, &first).await).await;
+    assert_eq!((&first["output"], &first["store"]), (&output, &json!(true)), "here it is kept");
+    let mut more = json!({ "model": "up/m", "input": "Two?", "previous_response_id": first["id"] });
+    let second = post(at, &more).await;
+    assert_eq!(second.header("x-lastword-dropped"), Some("previous_response_id.output[0]"));
+    response(second).await;
+    more["strict"] = json!(true);
+    refused(post(at, &more).await, 400, "unfit_prompt").await;
+    let asked = upstream.await.expect("ran");
+    let words = |words: &str| json!({ "type": "message", "role": "user", "content": words });
+    assert_eq!(asked[1]["input"], json!([words("One?"), sealed, words("Two?")]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    event::{Annotation, Delta, Failure, PartState, PartStop, Reason, Status, Tool},
+    event::{Annotation, Attempt, Delta, Failure, PartState, PartStop, Reason, Status, Tool},
     protocol::messages::Message,
     record::write,
 };
@@ -31,6 +31,10 @@ fn call(part: u16, id: Option<&str>, name: &str, kind: Option<&str>) -> Event<'s
     let of = PartType::ToolCall;
     let tool = Tool { call_id: id.map(str::to_owned), name: Some(name.to_owned()), kind: kind.map(str::to_owned) };
     Event::PartStart(at(part, of), PartStart { r#type: of, tool: Some(tool), ..PartStart::default() })
+}
+
+fn attempt(protocol: &'static str) -> Event<'static> {
+    Event::Attempt(Attempt { protocol: protocol.into(), ..Attempt::default() })
 }
 
 fn finish(reason: Reason) -> Event<'static> {
@@ -449,6 +453,33 @@ fn the_count_of_another_protocol_is_told_in_the_words_of_this_one() {
     assert_eq!(told(r#"{"output_tokens":2,"x":1.0}"#), r#"{"output_tokens":2,"x":1.0,"input_tokens":0}"#);
 }
 
+#[test]
+fn words_told_in_turn_are_blocks_one_after_the_other_unless_the_upstream_itself_has_them_so() {
+    let told = |protocol| {
+        let (text, call_of) = (PartType::Text, PartType::ToolCall);
+        let events = [
+            attempt(protocol),
+            start(0, text),
+            delta(0, text, "a"),
+            call(1, Some("c"), "look", None),
+            delta(1, call_of, "{"),
+            delta(0, text, "b"),
+            delta(1, call_of, "}"),
+            stop(0, text),
+            stop(1, call_of),
+            end(Status::Completed, None),
+        ];
+        let frames: Vec<_> = short(&events).lines().skip(1).map(str::to_owned).collect();
+        let index = |frame: &String| frame.split_once("\"index\":").and_then(|(_, rest)| rest.chars().next());
+        let places: String = frames.iter().filter_map(index).collect();
+        let whole: serde_json::Value = serde_json::from_str(&message(&events).expect("whole")).expect("JSON");
+        (places, whole["content"].as_array().expect("blocks").iter().map(|block| block["text"].clone()).collect())
+    };
+    let texts = |texts: &[Option<&str>]| texts.iter().map(|text| serde_json::json!(text)).collect::<Vec<_>>();
+    assert_eq!(told("responses"), ("0001122121".to_owned(), texts(&[Some("a"), None, Some("b")])));
+    assert_eq!(told(NAME), ("00110101".to_owned(), texts(&[Some("ab"), None])));
+}
+
 fn part_type() -> impl Strategy<Value = PartType> + Clone {
     prop::sample::select(vec![
         PartType::Text,
@@ -479,6 +510,7 @@ fn any_event() -> impl Strategy<Value = Event<'static>> {
         2 => (place.clone(), "signature|redacted_thinking").prop_map(|(at, kind)| {
             Event::State(at, PartState { origin: NAME.into(), kind, value: json("\"s\"") })
         }),
+        1 => any::<bool>().prop_map(|kin| attempt(if kin { NAME } else { "responses" })),
         1 => (0..2_u8).prop_map(|choice| Event::Finish(choice, Finish::default())),
         1 => (0..9_u64).prop_map(|n| Event::Usage(Usage { output_tokens: Some(n), ..Usage::default() })),
         3 => (prop::sample::select(kinds.to_vec()), 0..3_u64).prop_map(|(name, index)| {

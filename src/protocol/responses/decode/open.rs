@@ -33,6 +33,32 @@ pub(super) enum Kind {
     Unknown,
 }
 
+/// How many bytes the items may take together of which no part has begun: of these there is no record, and so no limit of a stream
+/// knows of them. Real ones are a few hundred bytes, and few at once.
+const MAX_SILENT: usize = 1 << 20;
+
+/// How many parts an answer may have: far more than any has, and few enough to look for one among all.
+const MAX_PARTS: u16 = 16_384;
+
+/// What has begun so far.
+#[derive(Debug, Default)]
+pub(super) struct Begun {
+    /// Parts in all.
+    parts: u16,
+    /// What the items take of which no part has begun.
+    silent: usize,
+}
+
+impl Begun {
+    /// Why it is more than any answer has, if it is.
+    pub(super) fn excess(&self) -> Option<&'static str> {
+        if self.parts > MAX_PARTS {
+            return Some("the upstream's answer has more than 16,384 parts");
+        }
+        (self.silent > MAX_SILENT).then_some("the upstream's answer begins item after item, and tells nothing of them")
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct OpenItem {
     pub(super) kind: Kind,
@@ -42,9 +68,12 @@ pub(super) struct OpenItem {
     tool: Tool,
     /// Its members that have no place in an event; told with its first part.
     raw: Option<Json>,
-    part: Option<OpenPart>,
+    /// The newest one last.
+    parts: Vec<OpenPart>,
     /// How many parts of its content, and how many summaries, have begun.
     begun: [u64; 2],
+    /// What was counted as silent of it.
+    silent: usize,
 }
 
 #[derive(Debug)]
@@ -52,6 +81,8 @@ pub(super) struct OpenPart {
     pub(super) at: At,
     /// How many citations were told.
     pub(super) annotations: usize,
+    /// Its upstream has said that it is whole. It stops when it is known whether it is its item's last.
+    pub(super) whole: bool,
     index: Option<u64>,
     /// How many bytes of its text were told.
     said: usize,
@@ -93,7 +124,7 @@ impl Kind {
 impl OpenItem {
     pub(super) fn new(kind: Kind, id: Option<String>, index: Option<u64>) -> Self {
         let tool = Tool::default();
-        Self { kind, id, index, closed: false, tool, raw: None, part: None, begun: [0; 2] }
+        Self { kind, id, index, closed: false, tool, raw: None, parts: Vec::new(), begun: [0; 2], silent: 0 }
     }
 
     /// Takes in what an event tells of the item itself, as far as it was not told before.
@@ -104,37 +135,52 @@ impl OpenItem {
         self.raw = self.raw.take().or_else(|| self.kind.beyond(item));
     }
 
+    /// Counts it, until a part of it begins.
+    pub(super) fn is_silent(&mut self, begun: &mut Begun) {
+        let texts = [&self.id, &self.tool.call_id, &self.tool.name].into_iter().flatten().map(String::len);
+        self.silent = size_of::<Self>() + texts.sum::<usize>() + self.raw.as_ref().map_or(0, |raw| raw.get().len());
+        begun.silent += self.silent;
+    }
+
     /// Of a call: whether it is known what is called.
     pub(super) fn is_named(&self) -> bool {
         self.tool.call_id.is_some() && self.tool.name.is_some()
     }
 
-    /// The open part if it is this one, else a new one in its place. Nothing if it was told before the open one.
+    /// The open part of this index, else a new one in its place; without an index the newest one, if it is such a part. Nothing if it
+    /// is over, and no more is told than once more what was told. Several are open where an upstream tells them in turn.
     pub(super) fn part(
         &mut self,
         of: PartType,
         index: Option<u64>,
-        parts: &mut u16,
+        repeats: bool,
+        all: &mut Begun,
         events: &mut Events,
     ) -> Option<&mut OpenPart> {
-        let summary = of == PartType::ReasoningSummary;
-        let begun = self.begun[usize::from(summary)];
-        let open = self.part.as_ref().filter(|part| {
-            let same_list = (part.at.of == PartType::ReasoningSummary) == summary;
-            same_list && (part.index.is_none() || index.is_none() || part.index == index)
-        });
-        if !open.is_some_and(|part| part.at.of == of) {
-            if open.is_none() && index.is_some_and(|index| index < begun) {
-                return None;
-            }
-            self.begun[usize::from(summary)] = begun.max(index.unwrap_or(begun).saturating_add(1));
-            self.stop(None, events);
-            let at = At { choice: 0, part: *parts, of };
-            *parts = parts.saturating_add(1);
-            events.push(Event::PartStart(at, self.start(of)));
-            self.part = Some(OpenPart { at, annotations: 0, index, said: 0 });
+        let list = |of| usize::from(of == PartType::ReasoningSummary);
+        let same_list = |part: &OpenPart| list(part.at.of) == list(of);
+        let newest = self.parts.iter().rposition(same_list);
+        let known = match index {
+            Some(index) => self.parts.iter().rposition(|part| same_list(part) && part.index.is_none_or(|n| n == index)),
+            None => newest,
+        };
+        if let Some(known) = known.filter(|n| self.parts[*n].at.of == of) {
+            return self.parts.get_mut(known);
         }
-        self.part.as_mut()
+        let begun = &mut self.begun[list(of)];
+        if known.is_none() && repeats && index.is_some_and(|index| index < *begun) {
+            return None;
+        }
+        *begun = (*begun).max(index.unwrap_or(*begun).saturating_add(1));
+        for part in self.parts.extract_if(.., |part| part.whole) {
+            events.push(part.stop(None));
+        }
+        let at = At { choice: 0, part: all.parts, of };
+        all.parts = all.parts.saturating_add(1);
+        all.silent -= mem::take(&mut self.silent);
+        events.push(Event::PartStart(at, self.start(of)));
+        self.parts.push(OpenPart { at, annotations: 0, whole: false, index, said: 0 });
+        self.parts.last_mut()
     }
 
     fn start(&mut self, of: PartType) -> PartStart {
@@ -147,31 +193,33 @@ impl OpenItem {
         PartStart { r#type: of, id: self.id.clone(), tool, raw: self.raw.take(), ..PartStart::default() }
     }
 
-    fn stop(&mut self, status: Option<&str>, events: &mut Events) {
-        let status = status.map(str::to_owned);
-        events.extend(self.part.take().map(|part| Event::PartStop(part.at, PartStop { status })));
-    }
-
     /// The item is whole; one of which no part was told is told now.
-    pub(super) fn close(&mut self, status: &str, state: Option<Json>, parts: &mut u16, events: &mut Events) {
+    pub(super) fn close(&mut self, status: &str, state: Option<Json>, all: &mut Begun, events: &mut Events) {
         self.closed = true;
-        if self.part.is_none() {
+        if self.parts.is_empty() {
             let of = match self.kind {
                 Kind::Reasoning => PartType::Redacted,
                 Kind::Function | Kind::Custom => PartType::ToolCall,
                 Kind::Message | Kind::Unknown => PartType::Text,
             };
-            self.part(of, None, parts, events);
+            self.part(of, None, false, all, events);
         }
-        if let (Some(part), Some(value)) = (&self.part, state) {
+        let last = self.parts.pop();
+        events.extend(self.parts.drain(..).map(|part| part.stop(None)));
+        let Some(last) = last else { return };
+        if let Some(value) = state {
             let state = PartState { origin: Cow::Borrowed(NAME), kind: "encrypted_content".to_owned(), value };
-            events.push(Event::State(part.at, state));
+            events.push(Event::State(last.at, state));
         }
-        self.stop(Some(status), events);
+        events.push(last.stop(Some(status)));
     }
 }
 
 impl OpenPart {
+    fn stop(self, status: Option<&str>) -> Event<'static> {
+        Event::PartStop(self.at, PartStop { status: status.map(str::to_owned) })
+    }
+
     pub(super) fn say(&mut self, text: String, logprobs: Option<Json>, events: &mut Events) {
         if !text.is_empty() {
             self.said += text.len();

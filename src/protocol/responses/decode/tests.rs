@@ -134,9 +134,9 @@ fn reasoning_is_summaries_and_words_and_a_state_before_its_last_stop() {
             "0 +a",
             "0 stop -",
             "1 r ReasoningSummary",
-            "1 stop -",
             "2 r Reasoning",
             "2 +b",
+            "1 stop -",
             "2 responses encrypted_content\"all\"",
             "2 stop completed",
             STOP,
@@ -379,7 +379,7 @@ fn an_index_counts_only_where_both_sides_tell_it() {
         ("response.output_text.delta", json!({"content_index":1,"delta":"b"})),
         completed(),
     ]);
-    assert_eq!(events, ["0 - Text", "0 +a", "0 stop -", "1 - Text", "1 +b", "1 stop completed", STOP]);
+    assert_eq!(events, ["0 - Text", "0 +a", "1 - Text", "1 +b", "0 stop -", "1 stop completed", STOP]);
 }
 
 #[test]
@@ -454,7 +454,7 @@ fn the_response_is_told_once_and_then_what_changed_of_it() {
     assert_eq!(
         events,
         [
-            r#"response={"temperature":1.1,"tools":[]}"#,
+            r#"response={"store":true,"temperature":1.1,"tools":[]}"#,
             r#"response={"service_tier":"default"}"#,
             "usage Some(9) Some(2)",
             STOP
@@ -600,4 +600,97 @@ fn an_end_is_what_its_event_says_or_worse() {
     ] {
         assert_eq!(ended(kind, status, error), how, "{kind}, {status:?}");
     }
+}
+
+/// Two lists, and the parts of one list, may be told in turn: each word lands in its own part.
+#[test]
+fn parts_that_are_told_in_turn_are_each_told_in_full() {
+    let summary = |n: u64, delta: &str| {
+        ("response.reasoning_summary_text.delta", json!({ "item_id": "r", "summary_index": n, "delta": delta }))
+    };
+    let words =
+        |delta: &str| ("response.reasoning_text.delta", json!({ "item_id": "r", "content_index": 0, "delta": delta }));
+    let whole = json!({ "item_id": "r", "summary_index": 1, "part": { "type": "summary_text", "text": "xyz" } });
+    let item = json!({ "id": "r", "type": "reasoning", "encrypted_content": "e", "content": [{ "type": "reasoning_text", "text": "123" }],
+        "summary": [{ "type": "summary_text", "text": "ab" }, { "type": "summary_text", "text": "xyz" }, { "type": "summary_text", "text": "new" }] });
+    let (events, end) = decode(&[
+        ("response.output_item.added", json!({ "item": { "id": "r", "type": "reasoning" } })),
+        words("1"),
+        summary(0, "a"),
+        summary(1, "x"),
+        words("2"),
+        summary(1, "y"),
+        ("response.reasoning_summary_part.done", whole),
+        summary(0, "b"),
+        words("3"),
+        ("response.output_item.done", json!({ "item": item })),
+        completed(),
+    ]);
+    assert_eq!(
+        events,
+        [
+            "0 r Reasoning",
+            "0 +1",
+            "1 r ReasoningSummary",
+            "1 +a",
+            "2 r ReasoningSummary",
+            "2 +x",
+            "0 +2",
+            "2 +y",
+            "2 +z",
+            "1 +b",
+            "0 +3",
+            "1 stop -",
+            "2 stop -",
+            "3 r ReasoningSummary",
+            "3 +new",
+            "0 stop -",
+            "3 responses encrypted_content\"e\"",
+            "3 stop completed",
+            STOP,
+        ]
+    );
+    assert_eq!(end, Ok(()));
+}
+
+/// There is no record of an item before its first part, so no limit of a stream would see them.
+#[test]
+fn items_of_which_nothing_is_told_are_not_collected_without_end() {
+    let fails = |item: &dyn Fn(usize) -> Value, most: usize| {
+        let frames = |n| [("response.output_item.added", json!({ "item": item(n) }))];
+        let (mut decode, mut events) = (ResponsesDecode::default(), Vec::new());
+        let failed = (0..=most).find_map(|n| {
+            frames(n).iter().find_map(|(kind, data)| decode.frame(kind, &data.to_string(), &mut events).err())
+        });
+        assert_eq!(events, []);
+        match failed {
+            Some(DecodeError::Malformed(message)) => assert!(message.contains("item after item"), "{message}"),
+            other => panic!("{other:?}"),
+        }
+    };
+    fails(&|n| json!({ "id": n.to_string(), "type": "message" }), 1 << 13);
+    fails(&|n| json!({ "id": n.to_string(), "type": "function_call", "name": "x".repeat(1 << 16) }), 16);
+    fails(&|n| json!({ "id": n.to_string(), "type": "reasoning", "new": "x".repeat(1 << 16) }), 16);
+    // Those of which something is told are as many as a stream may have parts.
+    let (mut decode, mut events) = (ResponsesDecode::default(), Vec::new());
+    let mut tell = |n: usize| {
+        let item = json!({ "item": { "id": n.to_string(), "type": "message", "new": "x".repeat(100) } });
+        decode.frame("response.output_item.added", &item.to_string(), &mut events)?;
+        let done = json!({ "item": { "id": n.to_string(), "type": "message", "content": [] } });
+        decode.frame("response.output_item.done", &done.to_string(), &mut events)
+    };
+    for n in 0..10_000 {
+        tell(n).expect("an item");
+    }
+}
+
+#[test]
+fn an_answer_of_more_parts_than_any_has_fails() {
+    let (mut decode, mut events) = (ResponsesDecode::default(), Vec::new());
+    let mut delta = |n: u64| {
+        let data = json!({ "item_id": "m", "content_index": n, "delta": "a" });
+        decode.frame("response.output_text.delta", &data.to_string(), &mut events)
+    };
+    (0..16_384).for_each(|n| delta(n).expect("a part"));
+    assert!(matches!(delta(16_384), Err(DecodeError::Malformed(_))));
 }

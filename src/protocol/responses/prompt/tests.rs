@@ -3,11 +3,15 @@
 use serde_json::Value;
 
 use super::*;
+use bytesize::ByteSize;
+
 use crate::{
     id::StreamId,
     prompt::{Content, Message, Role},
     protocol::responses::{expand, input_items},
 };
+
+const ALL: ByteSize = ByteSize::mib(1);
 
 fn good(body: &str) -> Asked {
     parse(body.as_bytes()).expect(body)
@@ -277,7 +281,7 @@ fn a_conversation_goes_on_where_it_was_left() {
     let mut second = good(
         r#"{"previous_response_id":"resp_1","input":[{"type":"function_call_output","call_id":"a","output":"1"}]}"#,
     );
-    expand(&first.prompt, output.clone(), &mut second).expect("a conversation");
+    expand(&first.prompt, output.clone(), None, ALL, &mut second).expect("a conversation");
     assert_eq!(second.prompt.system, None);
     assert_eq!(
         serde_json::to_value(&second.prompt.messages).expect("plain data"),
@@ -298,13 +302,25 @@ fn a_conversation_goes_on_where_it_was_left() {
     assert_eq!(types(&second.prompt), ["message", "rs_up", "rs_2", "msg_1", "fc_1", "function_call_output"]);
 
     let mut third = good(r#"{"previous_response_id":"resp_2","input":"And?"}"#);
-    expand(&second.prompt, vec![output[3].clone()], &mut third).expect("a conversation");
+    expand(&second.prompt, vec![output[3].clone()], None, ALL, &mut third).expect("a conversation");
     assert_eq!(types(&third.prompt)[5..], ["function_call_output", "msg_1", "message"]);
 
-    let unkept = good(r#"{"input":"Hi","store":false}"#);
-    let mut next = good(r#"{"previous_response_id":"resp_3","input":"And?"}"#);
-    expand(&unkept.prompt, output, &mut next).expect("a conversation");
-    assert_eq!(types(&next.prompt)[..2], ["message", "rs_2"]);
+    // Where the upstream has not kept it, what it has only the id of is no use to it.
+    let chat = Prompt { protocol: "chat".into(), messages: first.prompt.messages.clone(), ..Prompt::default() };
+    let named = vec!["previous_response_id.output[0]".to_owned()];
+    for (previous, stored, left_out) in [
+        (&first.prompt, Some(true), vec![]),
+        (&first.prompt, Some(false), named.clone()),
+        (&chat, Some(true), vec![]),
+        (&chat, None, named),
+    ] {
+        let mut next = good(r#"{"previous_response_id":"resp_3","input":"And?"}"#);
+        expand(previous, output.clone(), stored, ALL, &mut next).expect("a conversation");
+        let kept = if left_out.is_empty() { vec!["rs_up", "rs_2"] } else { vec!["rs_2"] };
+        assert_eq!(types(&next.prompt)[1..=kept.len()], kept);
+        assert_eq!(next.prompt.dropped_by("responses", &[]), left_out);
+        assert!(next.prompt.dropped_by("chat", &[]).is_empty(), "there all reasoning stays behind");
+    }
 }
 
 #[test]
@@ -328,7 +344,7 @@ fn a_conversation_of_another_protocol_goes_on_too() {
         ..Prompt::default()
     };
     let mut next = good(r#"{"previous_response_id":"resp_1","input":"And?"}"#);
-    expand(&chat, Vec::new(), &mut next).expect("a conversation");
+    expand(&chat, Vec::new(), None, ALL, &mut next).expect("a conversation");
     assert_eq!(
         value(next.prompt.body.as_ref())["input"],
         json!([
