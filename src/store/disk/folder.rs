@@ -8,6 +8,11 @@ use std::{
     sync::Arc,
 };
 
+use rustix::{
+    fs::{FallocateFlags, fallocate, statvfs},
+    io::Errno,
+};
+
 use super::medium::{LogFile, Medium, Room};
 use crate::store::StoreError;
 
@@ -98,7 +103,7 @@ impl Medium for Folder {
     }
 
     fn room(&self) -> io::Result<Room> {
-        let disk = rustix::fs::statvfs(&self.path)?;
+        let disk = statvfs(&self.path)?;
         let base = fs::metadata(self.path.join(BASE))?.blocks() * 512;
         Ok(Room { base, free: disk.f_bavail.saturating_mul(disk.f_frsize) })
     }
@@ -132,8 +137,13 @@ impl Medium for Folder {
         }
         let made = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&self.reserve);
         let made = made.and_then(|mut file| {
-            let piece = [0x5a; 64 * 1024];
-            (0..bytes / piece.len()).try_for_each(|_| file.write_all(&piece))?;
+            let allocated = fallocate(&file, FallocateFlags::empty(), 0, bytes as u64);
+            if allocated == Err(Errno::OPNOTSUPP) {
+                let piece = [0x5a; 64 * 1024];
+                (0..bytes / piece.len()).try_for_each(|_| file.write_all(&piece))?;
+            } else {
+                allocated?;
+            }
             file.sync_all()
         });
         made.inspect_err(|_| _ = self.release())
