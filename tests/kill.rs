@@ -226,11 +226,8 @@ fn live(folder: &Path, left: &[Answer], began: usize, chance: &mut fastrand::Rng
         let readers: Vec<_> = answers
             .iter()
             .map(|answer| {
-                let from = |last: u64| {
-                    format!("GET /v1/streams/{}/events HTTP/1.0\r\nlast-event-id: {last}\r\n\r\n", answer.id)
-                };
-                let sockets = [server.ask(&from(0)), server.ask(&from(1))];
-                sockets.map(|socket| {
+                let request = format!("GET /v1/streams/{}/events HTTP/1.0\r\n\r\n", answer.id);
+                [server.ask(&request), server.ask(&request)].map(|socket| {
                     scope.spawn(move || {
                         let mut seen = Seen::default();
                         seen.take(BufReader::new(socket));

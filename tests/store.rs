@@ -15,6 +15,8 @@ mod power;
 mod reopened;
 #[path = "store/sample.rs"]
 mod sample;
+#[path = "store/shrunk.rs"]
+mod shrunk;
 #[path = "store/simulated.rs"]
 mod simulated;
 

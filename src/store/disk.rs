@@ -17,6 +17,7 @@ mod look;
 mod medium;
 mod open;
 mod shared;
+mod shrink;
 mod table;
 
 use std::{sync::Arc, time::Duration};
@@ -36,7 +37,7 @@ use self::{
 };
 pub use self::{
     folder::Folder,
-    medium::{LogFile, Medium},
+    medium::{LogFile, Medium, Room},
 };
 use super::{
     Batch, Checked, ClaimKey, ClaimKind, Created, Durability, Ends, LEASE, Last, Lease, Meta, NewStream, Page, Signal,

@@ -173,7 +173,7 @@ async fn a_damaged_answer_is_refused_before_the_head_and_the_others_are_told_as_
         gateway.whole(&ids[ids.len() - 1]).await;
     }
     gateway.drain().await;
-    change_first_block(&folder.path().join("base.redb"));
+    soon(change_first_block(&folder.path().join("base.redb"))).await;
     let gateway = TestGateway::on_disk(folder.path()).await;
     let response = gateway.events(&ids[0], None).await;
     assert_eq!(response.status, 500, "an EventSource does not come back");
@@ -188,9 +188,15 @@ async fn a_damaged_answer_is_refused_before_the_head_and_the_others_are_told_as_
 }
 
 /// Of the first stream: ids are in the order in which they were made.
-fn change_first_block(base: &Path) {
+async fn change_first_block(base: &Path) {
     use redb::ReadableTable;
-    let base = redb::Database::open(base).expect("opens");
+    // The last connection's task may still be letting go of it.
+    let base = loop {
+        match redb::Database::open(base) {
+            Err(redb::DatabaseError::DatabaseAlreadyOpen) => tokio::task::yield_now().await,
+            opened => break opened.expect("opens"),
+        }
+    };
     let write = base.begin_write().expect("begun");
     {
         let mut blocks = write.open_table(redb::TableDefinition::<&[u8], &[u8]>::new("blocks")).expect("a table");

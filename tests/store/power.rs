@@ -208,6 +208,7 @@ impl World {
                         std::thread::yield_now();
                     }
                 }
+                _ if self.chance.u8(0..3) == 0 => _ = store.shrink(0),
                 _ => _ = store.checkpoint(),
             }
         }

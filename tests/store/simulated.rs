@@ -11,7 +11,7 @@ use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard},
 };
 
-use lastword::store::disk::{LogFile, Medium};
+use lastword::store::disk::{LogFile, Medium, Room};
 use redb::{BackendError, StorageBackend};
 
 /// What is asked of a disk, to be refused.
@@ -81,6 +81,9 @@ struct State {
     synced_names: BTreeMap<String, usize>,
     renamed: Vec<(String, Option<usize>)>,
     base: Option<usize>,
+    /// One that is to take its place, and the one whose place was taken, as long as that is not synced.
+    second: Option<usize>,
+    replaced: Option<usize>,
     reserved: usize,
     /// How many changes were made, and at which one the disk goes away.
     changes: u64,
@@ -162,7 +165,8 @@ impl State {
 
     fn used(&self) -> usize {
         let logs = self.names.values().map(|file| self.files[*file].now.len()).sum::<usize>();
-        logs + self.base.map_or(0, |base| self.files[base].now.len()) + self.reserved
+        let bases = self.base.into_iter().chain(self.second).map(|base| self.files[base].now.len()).sum::<usize>();
+        logs + bases + self.reserved
     }
 
     fn grow(&self, file: usize, end: usize) -> usize {
@@ -334,6 +338,10 @@ impl Simulated {
                 }
             }
         }
+        if state.replaced.is_some() && chance.bool() {
+            state.base = state.replaced;
+        }
+        (state.second, state.replaced) = (None, None);
         state.names = state.synced_names.clone();
         (state.off, state.until, state.refused, state.room) = (false, None, Vec::new(), None);
         Self::of(state, self.boot + 1)
@@ -372,6 +380,38 @@ impl Medium for Simulated {
             true => Ok(redb::Builder::new().set_cache_size(0).create_with_backend(self.file(file))?),
             false => Ok(builder.create_with_backend(self.file(file))?),
         }
+    }
+
+    fn second(&self, builder: &redb::Builder) -> Result<redb::Database, redb::Error> {
+        let second = {
+            let mut state = self.state();
+            state.refuses(Call::OpenBase)?;
+            state.change()?;
+            let second = state.add();
+            state.second = Some(second);
+            second
+        };
+        Ok(builder.create_with_backend(self.file(second))?)
+    }
+
+    fn adopt(&self) -> io::Result<()> {
+        let mut state = self.state();
+        state.change()?;
+        state.replaced = state.base;
+        state.base = state.second.take();
+        state.change()?;
+        state.replaced = None;
+        Ok(())
+    }
+
+    fn discard(&self) {
+        self.state().second = None;
+    }
+
+    fn room(&self) -> io::Result<Room> {
+        let state = self.state();
+        let base = state.base.map_or(0, |base| state.files[base].now.len()) as u64;
+        Ok(Room { base, free: state.room.map_or(u64::MAX, |room| room.saturating_sub(state.used()) as u64) })
     }
 
     fn logs(&self) -> io::Result<Vec<String>> {

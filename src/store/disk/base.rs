@@ -112,6 +112,36 @@ impl Base {
         Ok(())
     }
 
+    /// Copies what it holds into a new file, which takes the place of the old one. Nothing must be put in meanwhile.
+    pub(super) fn replace(&self) -> Result<(), StoreError> {
+        let failed =
+            |error| StoreError::Unavailable(format!("{} could not be replaced: {error}", self.path().display()));
+        let second = guarded(|| {
+            let second = self.medium.second(redb::Builder::new().set_cache_size(CACHE))?;
+            form::copy(&self.begin_read()?, &second)?;
+            Ok(second)
+        });
+        let second = second.map_err(|error| {
+            self.medium.discard();
+            failed(error)
+        })?;
+        let mut open = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        match self.medium.adopt() {
+            Ok(()) => {
+                let old = open.replace(second);
+                drop(open);
+                close(old);
+                Ok(())
+            }
+            // Whichever of the two it is now, it must be opened by its name before anything is put into it.
+            Err(error) => {
+                close(open.take());
+                close(Some(second));
+                Err(self.broken(error.into()))
+            }
+        }
+    }
+
     /// Why it must be opened again, if it must.
     pub(super) fn ails(&self) -> Option<StoreError> {
         self.ails.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -166,14 +196,12 @@ impl Base {
     }
 
     pub(super) fn read<T>(&self, look: impl FnOnce(&ReadTransaction) -> Broken<T>) -> Result<T, StoreError> {
-        let looked = guarded(|| {
-            let read = {
-                let open = self.database.read().unwrap_or_else(PoisonError::into_inner);
-                open.as_ref().ok_or(redb::Error::DatabaseClosed)?.begin_read()?
-            };
-            look(&read)
-        });
-        looked.map_err(|error| self.broken(error))
+        guarded(|| look(&self.begin_read()?)).map_err(|error| self.broken(error))
+    }
+
+    fn begin_read(&self) -> Broken<ReadTransaction> {
+        let open = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(open.as_ref().ok_or(redb::Error::DatabaseClosed)?.begin_read()?)
     }
 
     /// A stream's row.

@@ -3,12 +3,12 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use super::medium::{LogFile, Medium};
+use super::medium::{LogFile, Medium, Room};
 use crate::store::StoreError;
 
 /// What is said of a file or folder that cannot be used, and what to do.
@@ -27,6 +27,10 @@ pub(super) fn remedy(error: &io::Error) -> &'static str {
         _ => "see to the disk, or name another [store] path",
     }
 }
+
+/// The base, and one that is to take its place.
+const BASE: &str = "base.redb";
+const SECOND: &str = "base.new";
 
 /// See the module. As long as it lives, no other process has this folder.
 #[derive(Debug)]
@@ -55,6 +59,16 @@ impl Folder {
     }
 }
 
+impl Folder {
+    fn database(&self, name: &str, empty: bool, builder: &redb::Builder) -> Result<redb::Database, redb::Error> {
+        let mut options = OpenOptions::new();
+        let file =
+            options.read(true).write(true).create(true).truncate(empty).mode(0o600).open(self.path.join(name))?;
+        sync_folder(&self.path)?;
+        Ok(builder.create_with_backend(redb::backends::FileBackend::new(file)?)?)
+    }
+}
+
 impl Medium for Folder {
     fn path(&self) -> &Path {
         &self.path
@@ -66,11 +80,27 @@ impl Medium for Folder {
     }
 
     fn base(&self, builder: &redb::Builder) -> Result<redb::Database, redb::Error> {
-        let mut options = OpenOptions::new();
-        let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let file = options.open(self.path.join("base.redb"))?;
-        sync_folder(&self.path)?;
-        Ok(builder.create_with_backend(redb::backends::FileBackend::new(file)?)?)
+        self.discard();
+        self.database(BASE, false, builder)
+    }
+
+    fn second(&self, builder: &redb::Builder) -> Result<redb::Database, redb::Error> {
+        self.database(SECOND, true, builder)
+    }
+
+    fn adopt(&self) -> io::Result<()> {
+        fs::rename(self.path.join(SECOND), self.path.join(BASE))?;
+        sync_folder(&self.path)
+    }
+
+    fn discard(&self) {
+        let _ = fs::remove_file(self.path.join(SECOND));
+    }
+
+    fn room(&self) -> io::Result<Room> {
+        let disk = rustix::fs::statvfs(&self.path)?;
+        let base = fs::metadata(self.path.join(BASE))?.blocks() * 512;
+        Ok(Room { base, free: disk.f_bavail.saturating_mul(disk.f_frsize) })
     }
 
     fn logs(&self) -> io::Result<Vec<String>> {

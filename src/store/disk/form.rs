@@ -28,6 +28,7 @@ pub(super) const FINISHED: Table = Table::new("finished");
 pub(super) const OPEN: Table = Table::new("open");
 /// Streams that have expired.
 pub(super) const GONE: Table = Table::new("gone");
+const TABLES: [Table; 9] = [STREAMS, PROMPTS, BLOCKS, CONDENSED, OWNERS, CLAIMS, FINISHED, OPEN, GONE];
 pub(super) const STATE: TableDefinition<'static, &'static str, u64> = TableDefinition::new("state");
 
 /// What is known of the store as a whole, at a checkpoint.
@@ -119,7 +120,14 @@ fn number(table: &impl ReadableTable<&'static str, u64>, name: &str) -> Broken<u
 /// Makes the tables, so that a read finds them, in this form. Gives back the form of what is there.
 pub(super) fn prepare(database: &Database) -> Broken<u64> {
     let there = match database.begin_read()?.open_table(STATE) {
-        Ok(state) => Some(number(&state, "version")?),
+        Ok(state) => {
+            let version = number(&state, "version")?;
+            // It would be brought into this form twice.
+            if version < VERSION && state.get("sum")?.is_some() {
+                return Err(redb::Error::Corrupted("what it says of its form has changed".to_owned()));
+            }
+            Some(version)
+        }
         Err(redb::TableError::TableDoesNotExist(_)) => None,
         Err(error) => return Err(error.into()),
     };
@@ -127,7 +135,7 @@ pub(super) fn prepare(database: &Database) -> Broken<u64> {
         return Ok(there.unwrap_or_default());
     }
     let write = database.begin_write()?;
-    for table in [STREAMS, PROMPTS, BLOCKS, CONDENSED, OWNERS, CLAIMS, FINISHED, OPEN, GONE] {
+    for table in TABLES {
         write.open_table(table)?;
     }
     if there.is_some() {
@@ -139,6 +147,43 @@ pub(super) fn prepare(database: &Database) -> Broken<u64> {
     write.open_table(STATE)?.insert("version", VERSION)?;
     write.commit()?;
     Ok(VERSION)
+}
+
+/// How much is copied in one transaction.
+const PIECE: usize = 16 << 20;
+
+/// Puts all that there is into an empty database, as it is.
+pub(super) fn copy(from: &ReadTransaction, to: &Database) -> Broken<()> {
+    for definition in TABLES {
+        let table = from.open_table(definition)?;
+        let mut entries = table.iter()?.peekable();
+        while entries.peek().is_some() {
+            let mut write = to.begin_write()?;
+            write.set_quick_repair(true);
+            {
+                let (mut table, mut size) = (write.open_table(definition)?, 0);
+                while size < PIECE
+                    && let Some(entry) = entries.next()
+                {
+                    let (key, value) = entry?;
+                    table.insert(key.value(), value.value())?;
+                    size += key.value().len() + value.value().len();
+                }
+            }
+            write.commit()?;
+        }
+    }
+    let mut write = to.begin_write()?;
+    write.set_quick_repair(true);
+    TABLES.into_iter().try_for_each(|table| write.open_table(table).map(drop))?;
+    {
+        let mut state = write.open_table(STATE)?;
+        for entry in from.open_table(STATE)?.iter()? {
+            let (name, number) = entry?;
+            state.insert(name.value(), number.value())?;
+        }
+    }
+    Ok(write.commit()?)
 }
 
 /// Puts the values of a table under checksums.

@@ -12,7 +12,7 @@ use std::{
 
 use tracing::{error, info};
 
-use super::{log, shared::Shared};
+use super::{log, shared::Shared, shrink::Shrinking};
 use crate::store::{Durability, StoreError};
 
 /// How long a change stays in the log and in memory only.
@@ -77,6 +77,7 @@ impl Drop for Keeper {
 
 fn keep(shared: &Shared, stop: &AtomicBool) {
     let (mut done, mut tried) = (Instant::now(), Instant::now());
+    let mut shrinking = Shrinking::default();
     while !stop.load(Ordering::Relaxed) {
         thread::park_timeout(TICK);
         let (due, broken) = {
@@ -95,7 +96,10 @@ fn keep(shared: &Shared, stop: &AtomicBool) {
             let _ = if broken { mend(shared) } else { shared.base.reopen() }; // what is wrong was logged when it broke
             (done, tried) = (Instant::now(), Instant::now());
         } else if due && !ails {
-            let _ = checkpoint(shared, false); // here too
+            if checkpoint(shared, false).is_ok() {
+                // here too
+                shrinking.due(shared);
+            }
             done = Instant::now();
         }
     }

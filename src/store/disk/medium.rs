@@ -20,6 +20,27 @@ pub trait Medium: Debug + Send + Sync + 'static {
     /// When the file cannot be used, or is no such database.
     fn base(&self, builder: &redb::Builder) -> Result<redb::Database, redb::Error>;
 
+    /// Opens an empty base beside the one that is open, to take its place.
+    ///
+    /// # Errors
+    /// As of [`base`](Self::base).
+    fn second(&self, builder: &redb::Builder) -> Result<redb::Database, redb::Error>;
+
+    /// Makes the second base the base, also after a power cut. Whoever has the first one open may go on reading it.
+    ///
+    /// # Errors
+    /// Those of the system. Then the base is the first one or the second.
+    fn adopt(&self) -> io::Result<()>;
+
+    /// Removes the second base, if there is one.
+    fn discard(&self);
+
+    /// What the base takes and what is free.
+    ///
+    /// # Errors
+    /// Those of the system.
+    fn room(&self) -> io::Result<Room>;
+
     /// The names of the log's files, and of whatever else lies there.
     ///
     /// # Errors
@@ -58,6 +79,15 @@ pub trait Medium: Debug + Send + Sync + 'static {
 
     /// Gives that room back to whoever writes next; false if there was none.
     fn release(&self) -> bool;
+}
+
+/// Bytes of a disk.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    /// Those that the base takes.
+    pub base: u64,
+    /// Those that are left for anybody.
+    pub free: u64,
 }
 
 /// A file of the log that is written.

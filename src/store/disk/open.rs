@@ -12,18 +12,19 @@ use tokio::{
     sync::{broadcast, watch},
     time::Instant,
 };
-use tracing::warn;
+use tracing::{error, warn};
 
 use super::{
     Disk, Folder, LEAP, Medium,
     base::Base,
     code::Op,
+    entry::Entry,
     folder::unavailable,
     form::State,
     keeper::Keeper,
     log::{self, Log, Replayed},
     shared::{Clock, Inner, Shared, Synced},
-    table::{self, Table},
+    table::Table,
 };
 use crate::store::{Condense, Durability, StoreError};
 
@@ -118,7 +119,7 @@ fn left(medium: &Arc<dyn Medium>) -> Result<(Base, Table, State), StoreError> {
     if !log::begin_behind(medium.as_ref(), state.generation).map_err(failed)? {
         return Err(base.too_old(state.generation == 0));
     }
-    let mut table = table::left_open(&base)?;
+    let mut table = left_open(&base)?;
     table.used = state.used;
     let mut done = Ok(());
     let replayed = log::replay(medium.as_ref(), state.generation, state.seq, |seq, ops| {
@@ -144,4 +145,24 @@ fn left(medium: &Arc<dyn Medium>) -> Result<(Base, Table, State), StoreError> {
         }
     }
     Ok((base, table, state))
+}
+
+/// The streams of the base that were left open. A damaged one is left out, or goes on behind what can be read of it.
+fn left_open(base: &Base) -> Result<Table, StoreError> {
+    let mut table = Table::default();
+    for id in base.opened()? {
+        let found = base.row(id).and_then(|row| match base.last_block(id) {
+            Err(error @ StoreError::Damaged(_)) => {
+                error!(%error, "the answer can be read as far as it is whole");
+                Ok(row.map(|row| (row, None)))
+            }
+            block => Ok(row.zip(Some(block?))),
+        });
+        match found {
+            Ok(found) => _ = found.map(|(row, block)| table.insert(id, Entry::left_open(row, block))),
+            Err(error @ StoreError::Damaged(_)) => error!(%error, "the answer is left out"),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(table)
 }

@@ -442,23 +442,3 @@ impl Table {
 pub(super) fn size_of_new(new: &NewStream) -> u64 {
     (new.about.len() + new.prompt.len()) as u64 + OVERHEAD
 }
-
-/// The streams of the base that were left open. A damaged one is left out, or goes on behind what can be read of it.
-pub(super) fn left_open(base: &Base) -> Result<Table, StoreError> {
-    let mut table = Table::default();
-    for id in base.opened()? {
-        let found = base.row(id).and_then(|row| match base.last_block(id) {
-            Err(error @ StoreError::Damaged(_)) => {
-                tracing::error!(%error, "the answer can be read as far as it is whole");
-                Ok(row.map(|row| (row, None)))
-            }
-            block => Ok(row.zip(Some(block?))),
-        });
-        match found {
-            Ok(found) => _ = found.map(|(row, block)| table.insert(id, Entry::left_open(row, block))),
-            Err(error @ StoreError::Damaged(_)) => tracing::error!(%error, "the answer is left out"),
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(table)
-}
