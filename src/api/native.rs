@@ -178,7 +178,7 @@ async fn full_state(api: &Arc<Api>, id: StreamId) -> Result<Response, Problem> {
     let mut answer = Answer::default();
     let mut known = Summary::default();
     api.gateway
-        .records(id, Cursor::START, stream.head.last, |cursor, record| {
+        .records(id, Cursor::START, stream.meta.last, |cursor, record| {
             answer.take(record);
             known.take_record(cursor, record);
         })

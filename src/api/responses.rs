@@ -209,8 +209,8 @@ async fn object(api: &Arc<Api>, id: StreamId) -> Result<Response, Problem> {
 
 async fn read(api: &Arc<Api>, stream: &Stream) -> Result<ResponseObject, StoreError> {
     let mut object = ResponseObject::new(envelope(stream));
-    let Stream { meta, head, .. } = stream;
-    api.gateway.records(meta.id, Cursor::START, head.last, |_, record| object.fold(record)).await?;
+    let Stream { meta, .. } = stream;
+    api.gateway.records(meta.id, Cursor::START, meta.last, |_, record| object.fold(record)).await?;
     Ok(object)
 }
 

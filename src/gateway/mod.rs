@@ -97,7 +97,7 @@ pub struct Gateway {
 pub struct Stream {
     /// As the store has it.
     pub meta: Meta,
-    /// Where its log stands as it was shown.
+    /// Where its log stands as it was shown: readers may have been told an end that the store does not take yet.
     pub head: Head,
     /// What was asked of whom.
     pub begin: Begin,
