@@ -7,6 +7,7 @@
 //! A stream that nobody wants kept is in the table alone, and leaves no trace in the folder.
 
 mod base;
+mod changes;
 mod code;
 mod entry;
 mod folder;

@@ -18,8 +18,8 @@ use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableT
 
 use super::{
     LEAP,
+    changes::{Changed, Changes},
     code::{self, Row},
-    entry,
     folder::remedy,
     form::{
         self, BLOCKS, Broken, CLAIMS, CONDENSED, FINISHED, GONE, OPEN, OWNERS, PROMPTS, STREAMS, State, VERSION, get,
@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     id::{Cursor, StreamId},
-    store::{Chunk, ClaimKey, Condense, Page, StoreError},
+    store::{Chunk, ClaimKey, Page, StoreError},
 };
 
 /// How many expired ids are remembered.
@@ -43,43 +43,6 @@ pub(super) struct Base {
     database: RwLock<Option<Database>>,
     /// The error after which it must be opened again.
     ails: Mutex<Option<StoreError>>,
-}
-
-/// What a checkpoint puts in.
-#[derive(Debug, Default)]
-pub(super) struct Changes {
-    pub state: State,
-    pub streams: Vec<Changed>,
-    pub claims: Vec<(ClaimKey, Option<StreamId>)>,
-    pub gone: Vec<(StreamId, bool)>,
-}
-
-/// A stream that has changed.
-#[derive(Debug)]
-pub(super) struct Changed {
-    pub id: StreamId,
-    pub row: Row,
-    /// Where it is not in here yet.
-    pub prompt: Option<Bytes>,
-    /// What comes before the blocks.
-    pub behind: Cursor,
-    pub blocks: Vec<Chunk>,
-    /// Of the blocks, but for a last one that is not full or ends the log.
-    pub condensed: Vec<Vec<u8>>,
-}
-
-impl Changes {
-    /// Makes blocks of the chunks as they came, and what they are in short.
-    pub(super) fn cut_blocks(&mut self, condense: Condense) {
-        for stream in &mut self.streams {
-            stream.blocks = entry::blocks(&stream.blocks);
-            let last = stream.blocks.len().saturating_sub(1);
-            let behind =
-                |(n, block): &(usize, &Chunk)| *n < last || (entry::is_full(block) && stream.row.summary.is_none());
-            let condensed = stream.blocks.iter().enumerate().filter(behind).map(|(_, block)| condense(block));
-            stream.condensed = condensed.collect();
-        }
-    }
 }
 
 impl Base {

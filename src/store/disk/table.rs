@@ -12,7 +12,8 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    base::{Base, Changed, Changes},
+    base::Base,
+    changes::{Changed, Changes},
     code::{End, Op, Row},
     entry::Entry,
 };
