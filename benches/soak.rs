@@ -47,6 +47,7 @@ fn main() {
     let asked = std::env::var("LASTWORD_SOAK").map_or("1h".to_owned(), |asked| asked);
     let time = humantime::parse_duration(&asked).expect("LASTWORD_SOAK is a duration");
     let time = if measure { time } else { Duration::from_secs(2) };
+    rustls::crypto::ring::default_provider().install_default().expect("the first one");
     let server =
         Process::start(&[("STORE__MAX_BYTES", MAX_BYTES), ("STORE__RETAIN", RETAIN), ("LIMITS__FORGET_AFTER", "5s")]);
     let runtime =

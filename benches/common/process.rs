@@ -21,14 +21,16 @@ pub(crate) struct Process {
 struct Running(Child);
 
 impl Process {
-    /// With the built-in defaults but for these variables (`STORE__ENGINE` is `LASTWORD_STORE__ENGINE`).
+    /// With the built-in defaults but for these variables (`STORE__ENGINE` is `LASTWORD_STORE__ENGINE`). `LASTWORD_BIN` names another
+    /// build than this one.
     pub(crate) fn start(variables: &[(&str, &str)]) -> Self {
         Self::start_in(tempfile::tempdir().expect("a folder"), variables)
     }
 
     /// In this folder.
     pub(crate) fn start_in(folder: TempDir, variables: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lastword"));
+        let binary = std::env::var_os("LASTWORD_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_lastword").into());
+        let mut command = Command::new(binary);
         command
             .args(["serve", "--listen", "127.0.0.1:0"])
             .env("LASTWORD_LOG__FILTER", "lastword::server=info,warn")
