@@ -20,7 +20,12 @@ pub use named::Named;
 
 use bytes::BytesMut;
 
-use crate::{event::Event, id::Cursor, record::Record, wire::Rope};
+use crate::{
+    event::Event,
+    id::Cursor,
+    record::Record,
+    wire::{Form, Rope},
+};
 
 /// Why a body is not a request: which member, what is wrong with it, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -78,6 +83,9 @@ pub enum DecodeError {
 ///
 /// A reader that starts in the middle lets the encoder [`skip`](Encode::skip) what came before, so that it knows what it must.
 pub trait Encode: Send {
+    /// In which form the frames are.
+    const FORM: Form = Form::Sse;
+
     /// Takes in a record that the client has already seen. Its header should do: only of rare kinds may JSON be parsed.
     fn skip(&mut self, record: &Record<'_>);
 
@@ -89,6 +97,11 @@ pub trait Encode: Send {
 
     /// Appends the frames of a record, if it has any in this protocol. Of several frames only the last one carries the id.
     fn encode(&mut self, cursor: Cursor, record: &Record<'_>, out: &mut BytesMut);
+
+    /// Whether the answer ended in a way that this protocol has no word for in this form, so that the body can only be broken off.
+    fn broken(&self) -> bool {
+        false
+    }
 
     /// Whether a reader that starts in the middle needs the records before (false where each frame stands for itself).
     const FOLDS: bool;

@@ -6,7 +6,9 @@
 mod encode;
 mod request;
 mod state;
+mod text;
 
 pub use encode::{Native, Start};
 pub use request::{Asked, on_text, parse};
 pub use state::{Answer, State, events_url, rfc3339};
+pub use text::Text;

@@ -9,6 +9,8 @@
 use bytes::BytesMut;
 use memchr::{memchr, memchr2, memchr3};
 
+use crate::wire::{Form, Frame};
+
 /// What is written when nothing else was for a while. One comment line and no blank line, since
 /// after a blank line some clients report an empty message.
 pub const HEARTBEAT: &[u8] = b":\n";
@@ -58,6 +60,29 @@ pub fn write_event(
     }
     put_id(out, id);
     out.extend_from_slice(b"\n");
+}
+
+/// The writer, where the form is a choice.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sse;
+
+impl Frame for Sse {
+    const FORM: Form = Form::Sse;
+
+    fn begin(&mut self, out: &mut BytesMut, name: Option<&str>, _: Option<EventId<'_>>) {
+        match name {
+            Some(name) => begin_event(out, name),
+            None => out.extend_from_slice(b"data: "),
+        }
+    }
+
+    fn end(&mut self, out: &mut BytesMut, id: Option<EventId<'_>>) {
+        end_event(out, id);
+    }
+
+    fn event(&mut self, out: &mut BytesMut, name: Option<&str>, data: &[u8], id: Option<EventId<'_>>) {
+        write_event(out, name, data, None, id);
+    }
 }
 
 /// Begins an event whose data the caller appends: one line, and not empty. [`end_event`] must follow.

@@ -4,6 +4,7 @@ mod cors;
 mod create;
 mod errors;
 mod events;
+mod forms;
 mod operations;
 mod page;
 mod privacy;
