@@ -1,9 +1,11 @@
-//! A reader's response body: the records behind its cursor, then those that come, then the end.
+//! A reader's response: the records behind its cursor, then those that come, then the end.
 //!
 //! What belongs to a connection is added here (the opening bytes, `retry`, heartbeats); what belongs to the log is the
-//! encoder's. One wake-up becomes one buffer and one write, whatever number of records is ready.
+//! encoder's.
 
+mod paced;
 mod poll;
+mod relay;
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,23 +15,19 @@ use axum::{
     response::Response,
 };
 use bytes::{Bytes, BytesMut};
-use futures_util::{Stream, stream::iter};
-use tokio::{
-    select,
-    time::{Instant, sleep, sleep_until, timeout},
-};
-use tracing::warn;
+use futures_util::stream::iter;
+use tokio::time::timeout;
 
+use self::relay::Relay;
 use super::{
     Api, X_STREAM_ID,
     auth::NOBODY,
     connection::{Connection, GaveUp},
-    retold::Retold,
     snapshot::{Made, Snapshot},
 };
 use crate::{
     event::{End, Event, Status},
-    gateway::{Attached, Attachment, Place, Reset, StoreError, Stream as Known},
+    gateway::{Attached, Attachment, Place, Reset, ResetReason, StoreError, Stream as Known},
     id::{Cursor, Seen, StreamId},
     protocol::Encode,
     record::Record,
@@ -190,12 +188,8 @@ impl Seat {
         heartbeat: Heartbeat,
     ) -> Result<Response, StoreError> {
         let id = self.stream.meta.id;
-        let retry = api.retry();
-        let (after, opening) = match self.from {
-            Place::Ended => return Ok(self.nothing_more(E::FORM)),
-            Place::Start => (Cursor::START, start(&self.stream, retry)),
-            Place::Cursor(after) => (after, None),
-            Place::Reset(reset) => (reset.after, Some(told(reset, E::FORM, retry))),
+        let Some((after, opening, retry)) = self.begin(api, &mut encoder, start) else {
+            return Ok(self.nothing_more(E::FORM));
         };
         if E::FOLDS && after > Cursor::START {
             let skim = |runs: &[(Record<'_>, u32)]| {
@@ -205,8 +199,37 @@ impl Seat {
             let from = api.gateway.skim(id, after, skim).await?;
             api.gateway.records(id, from, after, |_, record| encoder.skip(record)).await?;
         }
-        let retry = (opening.is_none() && E::FORM == Form::Sse).then_some(retry);
         Ok(self.go_on(api, encoder, opening, retry, heartbeat))
+    }
+
+    /// Where it reads on, what it is told there, and, if not in that, when it may come back. Nothing if there is nothing more.
+    fn begin<E: Encode>(
+        &self,
+        api: &Api,
+        encoder: &mut E,
+        start: impl FnOnce(&Known, u32) -> Option<Bytes>,
+    ) -> Option<(Cursor, Option<Bytes>, Option<u32>)> {
+        let retry = api.retry();
+        let (after, opening) = match self.place(api, encoder) {
+            Place::Ended => return None,
+            Place::Start => (Cursor::START, start(&self.stream, retry)),
+            Place::Cursor(after) | Place::Within(after, _) => (after, None),
+            Place::Reset(reset) => (reset.after, Some(told(reset, E::FORM, retry))),
+        };
+        let retry = (opening.is_none() && E::FORM == Form::Sse).then_some(retry);
+        Some((after, opening, retry))
+    }
+
+    /// Where it reads on: not within a record where the encoder cannot leave a part of one out.
+    fn place<E: Encode>(&self, api: &Api, encoder: &mut E) -> Place {
+        match self.from {
+            Place::Within(after, bytes) if !encoder.begin_within(bytes) => {
+                let reason = ResetReason::Unknown;
+                api.gateway.metrics().reset(reason.as_str());
+                Place::Reset(Reset { reason, after })
+            }
+            place => place,
+        }
     }
 
     /// The response to this reader, whose encoder knows all that comes before its place.
@@ -271,127 +294,6 @@ pub(super) fn head(status: StatusCode, id: StreamId, form: Form, body: Body) -> 
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     headers.insert(X_STREAM_ID, HeaderValue::from_str(&id.to_string()).expect("hex digits"));
     response
-}
-
-struct Relay<E> {
-    api: Arc<Api>,
-    id: StreamId,
-    opening: Bytes,
-    before: Vec<Bytes>,
-    reader: Reader,
-    encoder: E,
-    /// What it shares with the stream's other readers.
-    retold: Option<Arc<Retold>>,
-    snapshot: Option<Arc<Snapshot>>,
-    retry: Option<u32>,
-    presence: Presence,
-}
-
-impl<E: Encode> Relay<E> {
-    /// The body. It ends only behind the terminal record; where that cannot be, it gives up, which resets the connection.
-    fn run(self, heartbeat: Heartbeat) -> impl Stream<Item = Result<Bytes, GaveUp>> {
-        let Self { api, id, opening, before, mut reader, mut encoder, retold, snapshot, mut retry, presence } = self;
-        let every = api.settings.heartbeat;
-        let beat = heartbeat.bytes(E::FORM);
-        async_stream::stream! {
-            let _here = (presence, snapshot);
-            if !opening.is_empty() {
-                yield Ok(opening);
-            }
-            for piece in before {
-                yield Ok(piece);
-            }
-            let mut out = BytesMut::new();
-            let mut written = Instant::now();
-            let silence = sleep_until(written + jittered(every));
-            tokio::pin!(silence);
-            loop {
-                let page = select! {
-                    biased;
-                    page = reader.next(PAGE) => page,
-                    // Set once a silence, not once a token: when it rings, it is looked how long nothing was written.
-                    () = &mut silence => {
-                        if written.elapsed() >= every.mul_f32(0.8) && !beat.is_empty() {
-                            yield Ok(Bytes::from_static(beat));
-                            written = Instant::now();
-                        }
-                        silence.as_mut().reset(written + jittered(every));
-                        continue;
-                    }
-                };
-                match page {
-                    Ok(Some(page)) => {
-                        if let Some(retry) = retry {
-                            out.extend_from_slice(format!("retry: {retry}\n").as_bytes());
-                        }
-                        let before = out.len();
-                        let mut wrote = false;
-                        for (cursor, bytes) in page.records() {
-                            let shared = match read(id, cursor, bytes) {
-                                Ok(record) => match (encoder.repeats(&record), &retold) {
-                                    (Some(seen), Some(retold)) => {
-                                        encoder.skip(&record);
-                                        let frames = retold.frames(&api.gateway, cursor, &record).await;
-                                        frames.map(|frames| Some((frames, seen)))
-                                    }
-                                    _ => {
-                                        encoder.encode(cursor, &record, &mut out);
-                                        Ok(None)
-                                    }
-                                },
-                                Err(error) => Err(error),
-                            };
-                            let (frames, seen) = match shared {
-                                Ok(Some(shared)) => shared,
-                                Ok(None) => continue,
-                                Err(error) => {
-                                    warn!(%id, %error, "a reader was given up");
-                                    yield Err(GaveUp::new());
-                                    return;
-                                }
-                            };
-                            for piece in frames.iter().skip(seen).flatten() {
-                                if piece.len() <= KEEP {
-                                    out.extend_from_slice(piece);
-                                    continue;
-                                }
-                                if !out.is_empty() {
-                                    yield Ok(out.split().freeze());
-                                }
-                                wrote = true;
-                                written = Instant::now();
-                                yield Ok(piece.clone());
-                            }
-                        }
-                        if out.len() == before && !wrote {
-                            out.clear(); // nothing in it that this protocol shows
-                        } else {
-                            retry = None;
-                            written = Instant::now();
-                            let frames = out.split().freeze();
-                            if frames.len() > KEEP {
-                                out = BytesMut::new();
-                            }
-                            if !frames.is_empty() {
-                                yield Ok(frames);
-                            }
-                        }
-                        if encoder.broken() {
-                            sleep(LAST_WORDS).await;
-                            yield Err(GaveUp::new());
-                            return;
-                        }
-                    }
-                    Ok(None) => return,
-                    Err(error) => {
-                        warn!(%id, %error, "a reader was given up");
-                        yield Err(GaveUp::new());
-                        return;
-                    }
-                }
-            }
-        }
-    }
 }
 
 /// A reader's presence: while this lives, it counts.

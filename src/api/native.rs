@@ -27,13 +27,14 @@ use super::{
     prompts,
 };
 use crate::{
+    event::Chunking,
     gateway::{Place, Stream},
     id::{Cursor, StreamId},
     prompt::Prompt,
     protocol::{
         chat::{ChatEncode, Envelope},
         messages::MessagesEncode,
-        native::{self, Answer, Asked, Native, Start, Text, events_url, rfc3339},
+        native::{self, Answer, Asked, Chunks, Native, Start, Text, events_url, rfc3339},
         responses::{self, ResponsesEncode},
     },
     record::summary::Summary,
@@ -170,7 +171,8 @@ async fn told(api: &Arc<Api>, seat: Seat, native: Native, wishes: Wishes) -> Res
         Format::Json => {
             let mut native = native.written(Ndjson::list());
             let seat = so_far(api, seat, &mut native, wishes.snapshot).await?;
-            seat.poll(native, |stream, native, out| native.start(&start(stream), 0, out), wishes.wait).await?
+            let (chunks, first) = (Chunks::new(native.clone(), chunking(&seat, &wishes)), first(native));
+            seat.poll(api, chunks, |stream| first(stream, 0), wishes.wait).await?
         }
         Format::Chat { include_usage } => {
             let encoder = ChatEncode::new(Envelope::new(id, created_at, &begin.model), include_usage);
@@ -189,7 +191,7 @@ async fn told(api: &Arc<Api>, seat: Seat, native: Native, wishes: Wishes) -> Res
     Ok(response)
 }
 
-/// The events in the native protocol. What comes first, without a cursor, is made from what is known of the stream.
+/// The events in the native protocol, as the log has them or in other pieces.
 async fn relay<F: Frame + Clone + 'static>(
     api: &Arc<Api>,
     seat: Seat,
@@ -197,13 +199,20 @@ async fn relay<F: Frame + Clone + 'static>(
     wishes: Wishes,
 ) -> Result<Response, Problem> {
     let seat = so_far(api, seat, &mut native, wishes.snapshot).await?;
-    let mut words = native.clone();
-    let first = move |stream: &Stream, retry| {
-        let mut out = BytesMut::new();
-        words.start(&start(stream), retry, &mut out);
-        Some(out.freeze())
-    };
-    Ok(seat.relay(api, native, first, wishes.heartbeat).await?)
+    let (how, heartbeat) = (chunking(&seat, &wishes), wishes.heartbeat);
+    let first = first(native.clone());
+    let first = move |stream: &Stream, retry| Some(first(stream, retry));
+    let as_it_is = how == Chunking::Token && !matches!(seat.from, Place::Within(..));
+    Ok(match wishes.pace {
+        None if as_it_is => seat.relay(api, native, first, heartbeat).await?,
+        None => seat.relay(api, Chunks::new(native, how), first, heartbeat).await?,
+        Some(pace) => seat.relay_paced(api, Chunks::new(native, how), first, heartbeat, pace),
+    })
+}
+
+/// In what pieces this reader is told the words: as it says itself, or the request did, or the model's entry.
+fn chunking(seat: &Seat, wishes: &Wishes) -> Chunking {
+    wishes.chunking.or(seat.stream.begin.chunking).unwrap_or_default()
 }
 
 /// The reader, told what was said so far if it wants that. Who has a cursor has that already.
@@ -219,9 +228,15 @@ async fn so_far<F: Frame>(
     Ok(seat)
 }
 
-fn start(stream: &Stream) -> Start<'_> {
-    let (id, created_at) = (stream.meta.id, rfc3339(stream.meta.created_at));
-    Start { id, model: &stream.begin.model, created_at, events_url: events_url(id) }
+/// What comes first, without a cursor, is made from what is known of the stream.
+fn first<F: Frame>(mut native: Native<F>) -> impl FnOnce(&Stream, u32) -> Bytes {
+    move |stream, retry| {
+        let (id, created_at) = (stream.meta.id, rfc3339(stream.meta.created_at));
+        let start = Start { id, model: &stream.begin.model, created_at, events_url: events_url(id) };
+        let mut out = BytesMut::new();
+        native.start(&start, retry, &mut out);
+        out.freeze()
+    }
 }
 
 async fn full_state(api: &Arc<Api>, id: StreamId) -> Result<Response, Problem> {

@@ -98,6 +98,16 @@ pub trait Encode: Send {
     /// Appends the frames of a record, if it has any in this protocol. Of several frames only the last one carries the id.
     fn encode(&mut self, cursor: Cursor, record: &Record<'_>, out: &mut BytesMut);
 
+    /// The client has seen so many bytes of the text of the first record that follows. False where such a part cannot be left out.
+    fn begin_within(&mut self, _bytes: usize) -> bool {
+        false
+    }
+
+    /// What the client has seen when it was shown all that was encoded up to this record: less, where something is held.
+    fn place(&self, read: Cursor) -> (Cursor, usize) {
+        (read, 0)
+    }
+
     /// Whether the answer ended in a way that this protocol has no word for in this form, so that the body can only be broken off.
     fn broken(&self) -> bool {
         false

@@ -1,6 +1,6 @@
 //! One event a line, as JSON: `{"id":5,"event":"message","data":{…}}`. What `jq` and `for line in …` read.
 //!
-//! An id is a number where it is nothing else, so that a program can compare it, and else a string.
+//! An id is a number where it is nothing else, so that a program can compare it, and else a string, as server-sent events have it.
 
 use bytes::{BufMut, BytesMut};
 use serde_json::value::RawValue;
@@ -67,16 +67,21 @@ impl Frame for Ndjson {
 
 /// Appends an id as a JSON value.
 pub fn put_id(out: &mut BytesMut, id: EventId<'_>) {
-    match id.prefix {
-        None => put_number(out, id.n),
-        Some(prefix) => {
-            out.extend_from_slice(b"\"");
-            out.extend_from_slice(prefix.as_bytes());
-            out.extend_from_slice(b"-");
-            put_number(out, id.n);
-            out.extend_from_slice(b"\"");
-        }
+    let EventId { prefix, n, within } = id;
+    if prefix.is_none() && within == 0 {
+        return put_number(out, n);
     }
+    out.extend_from_slice(b"\"");
+    if let Some(prefix) = prefix {
+        out.extend_from_slice(prefix.as_bytes());
+        out.extend_from_slice(b"-");
+    }
+    put_number(out, n);
+    if within > 0 {
+        out.extend_from_slice(b".");
+        put_number(out, within as u64);
+    }
+    out.extend_from_slice(b"\"");
 }
 
 fn put_string(out: &mut BytesMut, text: &str) {
@@ -99,12 +104,15 @@ mod tests {
 
     #[test]
     fn an_event_is_one_line_with_its_id_its_name_and_its_data() {
-        let id = Some(EventId { prefix: None, n: 5 });
+        let id = Some(EventId { prefix: None, n: 5, within: 0 });
         let event = line(|out| Ndjson::default().event(out, None, br#"{"text":"a"}"#, id));
         assert_eq!(event, json!({ "id": 5, "event": "message", "data": { "text": "a" } }));
-        let id = Some(EventId { prefix: Some("0199"), n: 5 });
+        let id = Some(EventId { prefix: Some("0199"), n: 5, within: 0 });
         let event = line(|out| Ndjson::default().event(out, Some("end"), b"{}", id));
         assert_eq!(event, json!({ "id": "0199-5", "event": "end", "data": {} }));
+        let id = Some(EventId { prefix: None, n: 5, within: 7 });
+        let event = line(|out| Ndjson::default().event(out, None, b"{}", id));
+        assert_eq!(event["id"], "5.7");
         let event = line(|out| Ndjson::default().event(out, Some("a\"\nb"), b"{}", None));
         assert_eq!(event, json!({ "event": "a\"\nb", "data": {} }));
     }

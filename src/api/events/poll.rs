@@ -13,9 +13,9 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Known, Seat, read};
 use crate::{
-    api::post::named,
-    gateway::{Place, StoreError},
-    protocol::{Encode, native::Native},
+    api::{Api, post::named},
+    gateway::{Place, Reset, StoreError},
+    protocol::Encode,
     wire::{
         Frame,
         ndjson::{Ndjson, put_id},
@@ -30,37 +30,31 @@ const APART: Duration = Duration::from_secs(30);
 
 impl Seat {
     /// The response to a reader that polls: `{events, cursor, ended}`. It waits until there is something to tell, but not longer
-    /// than `wait`. What the reader is not shown is behind its next cursor too.
+    /// than `wait`. What nobody is shown is behind its next cursor too.
     ///
     /// # Errors
     /// When the log cannot be read, or was erased meanwhile.
-    pub(in crate::api) async fn poll(
+    pub(in crate::api) async fn poll<E: Encode>(
         mut self,
-        mut encoder: Native<Ndjson>,
-        start: impl FnOnce(&Known, &mut Native<Ndjson>, &mut BytesMut),
+        api: &Api,
+        mut encoder: E,
+        start: impl FnOnce(&Known) -> Bytes,
         wait: Duration,
     ) -> Result<Response, StoreError> {
         let until = Instant::now() + wait;
         self.presence.polls(APART);
         let id = self.stream.meta.id;
         let last = self.stream.meta.last;
-        let mut opening = BytesMut::new();
-        let mut at = match self.from {
-            Place::Start => {
-                start(&self.stream, &mut encoder, &mut opening);
-                self.reader.place()
-            }
-            Place::Cursor(after) => after,
-            Place::Reset(reset) => {
-                let data = serde_json::to_vec(&reset).expect("plain data");
-                Ndjson::list().event(&mut opening, Some("reset"), &data, None);
-                reset.after
-            }
-            Place::Ended => last,
+        let from = self.place(api, &mut encoder);
+        let (mut at, opening) = match from {
+            Place::Start => (self.reader.place(), start(&self.stream)),
+            Place::Cursor(after) | Place::Within(after, _) => (after, Bytes::new()),
+            Place::Reset(reset) => (reset.after, told(reset)),
+            Place::Ended => (last, Bytes::new()),
         };
         let before = std::mem::take(&mut self.before);
         let mut out = BytesMut::new();
-        let mut ended = self.from == Place::Ended;
+        let mut ended = from == Place::Ended;
         while !ended && out.len() < MOST {
             // What is there is read without a look at the clock, however long that takes.
             let told = !(opening.is_empty() && before.is_empty() && out.is_empty());
@@ -83,9 +77,18 @@ impl Seat {
                 ended |= record.head.is_end();
             }
         }
-        let pieces = [opening.freeze()].into_iter().chain(before).chain([out.freeze()]).collect();
-        Ok(named(id, whole(pieces, EventId { prefix: None, n: at.0 }, ended)))
+        let pieces = [opening].into_iter().chain(before).chain([out.freeze()]).collect();
+        // What is held is told at the next poll.
+        let (seen, within) = encoder.place(at);
+        Ok(named(id, whole(pieces, EventId { prefix: None, n: seen.0, within }, ended)))
     }
+}
+
+fn told(reset: Reset) -> Bytes {
+    let mut out = BytesMut::new();
+    let data = serde_json::to_vec(&reset).expect("plain data");
+    Ndjson::list().event(&mut out, Some("reset"), &data, None);
+    out.freeze()
 }
 
 /// The events, each with a comma behind it, as a list, with where they lead.

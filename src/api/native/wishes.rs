@@ -1,11 +1,12 @@
 //! What a reader of the events asks for: from where, in which form, with what beside it. From its headers and its query.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, ops::RangeInclusive, time::Duration};
 
 use axum::http::{HeaderMap, StatusCode, header};
 
 use crate::{
     api::{error::Problem, events::Heartbeat, post},
+    event::Chunking,
     id::Seen,
 };
 
@@ -14,6 +15,9 @@ pub(super) type Words = HashMap<String, String>;
 
 /// How long a poll waits where it does not say, and at most: proxies give up on a silent response after a minute.
 const WAIT: (f64, f64) = (20.0, 60.0);
+
+/// How many events a second can be asked for.
+const PACE: RangeInclusive<f32> = 0.1..=1000.0;
 
 /// See the module.
 #[derive(Debug)]
@@ -25,6 +29,10 @@ pub(super) struct Wishes {
     pub(super) heartbeat: Heartbeat,
     /// What was said so far at once.
     pub(super) snapshot: bool,
+    /// In what pieces, if it says so.
+    pub(super) chunking: Option<Chunking>,
+    /// How many events a second it takes at most.
+    pub(super) pace: Option<f32>,
     /// How long a poll may wait.
     pub(super) wait: Duration,
 }
@@ -76,6 +84,19 @@ pub(super) fn wishes(headers: &HeaderMap, query: &Words) -> Result<Wishes, Probl
             return Err(bad("format", other, known));
         }
     };
+    let chunking = match word("chunking") {
+        "" => None,
+        text => {
+            Some(text.parse().map_err(|_| bad("chunking", text, "say `token`, `word` or `line`, or leave it out"))?)
+        }
+    };
+    let pace = match word("pace") {
+        "" => None,
+        text => match text.parse() {
+            Ok(pace) if PACE.contains(&pace) => Some(pace),
+            _ => return Err(bad("pace", text, "give events a second from 0.1 to 1000, or leave it out")),
+        },
+    };
     let wait = match word("wait") {
         "" => WAIT.0,
         text => match text.parse() {
@@ -88,6 +109,8 @@ pub(super) fn wishes(headers: &HeaderMap, query: &Words) -> Result<Wishes, Probl
         format,
         heartbeat,
         snapshot: yes("snapshot")?,
+        chunking,
+        pace,
         wait: Duration::from_secs_f64(wait),
     })
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::{
-    event::{Event, PartType},
+    event::{At, Event, PartType},
     id::{Cursor, StreamId},
     protocol::Encode,
     record::{Kind, Record},
@@ -51,6 +51,23 @@ impl Native {
     }
 }
 
+/// A place in a stream: behind a record, and so many bytes of the next one's text further on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Spot {
+    pub(super) cursor: Cursor,
+    pub(super) within: usize,
+}
+
+/// The event of a piece of a part: its name and its data.
+pub(super) fn said(at: At, text: &str) -> (Option<&'static str>, Vec<u8>) {
+    let (name, data) = match at.of {
+        PartType::ToolCall => (Some("tool_call"), json!({ "index": at.part, "arguments": text })),
+        PartType::Reasoning | PartType::ReasoningSummary => (Some("reasoning"), json!({ "text": text })),
+        _ => (None, json!({ "text": text })),
+    };
+    (name, data.to_string().into_bytes())
+}
+
 impl<F: Frame> Native<F> {
     /// In another form.
     #[must_use]
@@ -71,29 +88,31 @@ impl<F: Frame> Native<F> {
     pub fn snapshot(&mut self, upto: Cursor) -> (BytesMut, BytesMut) {
         let (mut before, mut behind) = (BytesMut::new(), BytesMut::new());
         let Self { prefix, frame } = self;
-        let id = Some(EventId { prefix: prefix.as_deref(), n: upto.0 });
+        let id = Some(EventId { prefix: prefix.as_deref(), n: upto.0, within: 0 });
         frame.begin(&mut before, Some("snapshot"), id);
         frame.end(&mut behind, id);
         (before, behind)
     }
 
     fn id(&self, cursor: Cursor) -> EventId<'_> {
-        EventId { prefix: self.prefix.as_deref(), n: cursor.0 }
+        EventId { prefix: self.prefix.as_deref(), n: cursor.0, within: 0 }
     }
 
     fn event(&mut self, name: Option<&str>, data: &[u8], cursor: Cursor, out: &mut BytesMut) {
+        self.told(name, data, Spot { cursor, within: 0 }, out);
+    }
+
+    /// Appends an event after which a client is at this spot.
+    pub(super) fn told(&mut self, name: Option<&str>, data: &[u8], spot: Spot, out: &mut BytesMut) {
         let Self { prefix, frame } = self;
-        frame.event(out, name, data, Some(EventId { prefix: prefix.as_deref(), n: cursor.0 }));
+        let id = EventId { prefix: prefix.as_deref(), n: spot.cursor.0, within: spot.within };
+        frame.event(out, name, data, Some(id));
     }
 
     /// The rest: events whose data is not the record's payload to the letter.
     fn rare(&mut self, event: &Event<'_>, cursor: Cursor, out: &mut BytesMut) {
         let (name, data) = match event {
-            Event::Delta(at, delta) => match at.of {
-                PartType::ToolCall => (Some("tool_call"), json!({ "index": at.part, "arguments": delta.text })),
-                PartType::Reasoning | PartType::ReasoningSummary => (Some("reasoning"), json!({ "text": delta.text })),
-                _ => (None, json!({ "text": delta.text })),
-            },
+            Event::Delta(at, delta) => said(*at, &delta.text),
             Event::PartStart(at, start) => {
                 let tool = start.tool.as_ref();
                 let mut call = json!({ "index": at.part });
@@ -103,17 +122,17 @@ impl<F: Frame> Native<F> {
                 if let Some(name) = tool.and_then(|tool| tool.name.as_deref()) {
                     call["name"] = name.into();
                 }
-                (Some("tool_call"), call)
+                (Some("tool_call"), call.to_string().into_bytes())
             }
             Event::Custom(custom) if !custom.data.is_empty() => {
                 let name = (!custom.name.is_empty()).then_some(custom.name.as_str());
                 let Self { prefix, frame } = self;
-                let id = EventId { prefix: prefix.as_deref(), n: cursor.0 };
+                let id = EventId { prefix: prefix.as_deref(), n: cursor.0, within: 0 };
                 return frame.foreign(out, name, &custom.data, Some(id));
             }
             _ => return,
         };
-        self.event(name, data.to_string().as_bytes(), cursor, out);
+        self.event(name, &data, cursor, out);
     }
 }
 
@@ -159,7 +178,7 @@ impl<F: Frame> Encode for Native<F> {
 mod tests {
     use super::*;
     use crate::{
-        event::{At, Delta, End, Finish, Json, PartStart, Reason, Status, Tool, Usage},
+        event::{Delta, End, Finish, Json, PartStart, Reason, Status, Tool, Usage},
         record::write,
     };
 

@@ -25,7 +25,7 @@ fn of_many_parts() -> Value {
 }
 
 /// An event as every form has it: its id, its name, its data.
-fn as_value(event: &sse::Event) -> Value {
+pub(super) fn as_value(event: &sse::Event) -> Value {
     let data: Value = serde_json::from_str(&event.data).expect("JSON");
     let id = event.id.parse::<u64>().map_or_else(|_| json!(event.id), |n| json!(n));
     json!({ "id": id, "event": event.name, "data": data })
@@ -33,20 +33,20 @@ fn as_value(event: &sse::Event) -> Value {
 
 /// A client of lines: it takes whole ones, and its cursor is the last id it saw.
 #[derive(Clone, Debug, Default)]
-struct Lines {
-    events: Vec<Value>,
+pub(super) struct Lines {
+    pub(super) events: Vec<Value>,
     cursor: Option<String>,
 }
 
 impl Lines {
-    fn take(&mut self, bytes: &[u8]) {
+    pub(super) fn take(&mut self, bytes: &[u8]) {
         let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(&bytes[..0], |end| &bytes[..end]);
         for line in whole.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
             self.see(serde_json::from_slice(line).expect("JSON"));
         }
     }
 
-    fn see(&mut self, event: Value) {
+    pub(super) fn see(&mut self, event: Value) {
         match &event["id"] {
             Value::Null => {}
             Value::String(id) => self.cursor = Some(id.clone()),
@@ -55,11 +55,11 @@ impl Lines {
         self.events.push(event);
     }
 
-    fn query(&self) -> String {
+    pub(super) fn query(&self) -> String {
         self.cursor.iter().map(|cursor| format!("&after={cursor}")).collect()
     }
 
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         self.events
             .iter()
             .filter(|event| event["event"] == "message")
@@ -215,7 +215,7 @@ async fn text_comes_as_it_is_said_and_goes_on_behind_any_cursor() {
 }
 
 /// One poll: the response's members.
-async fn poll(at: At, id: &str, query: &str) -> (Vec<Value>, Value, bool) {
+pub(super) async fn poll(at: At, id: &str, query: &str) -> (Vec<Value>, Value, bool) {
     let response = at.get(&format!("/v1/streams/{id}/events?format=json{query}"), &[]).await;
     assert_eq!((response.status, response.header("content-type")), (200, Some("application/json")));
     assert_eq!(response.header("x-stream-id"), Some(id));

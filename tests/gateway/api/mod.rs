@@ -1,5 +1,6 @@
 //! The native API, sentence by sentence. The files mirror the URLs.
 
+mod chunking;
 mod cors;
 mod create;
 mod errors;
