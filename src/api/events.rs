@@ -6,6 +6,8 @@
 mod paced;
 mod poll;
 mod relay;
+#[cfg(test)]
+mod tests;
 
 use std::{sync::Arc, time::Duration};
 

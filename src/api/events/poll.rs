@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// How many bytes of records are told at once, about; the rest is told at the next poll.
-const MOST: usize = 256 * 1024;
+const MOST: usize = 64 * 1024;
 /// Between two polls their reader is there all the same, for this long.
 const APART: Duration = Duration::from_secs(30);
 

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 use tokio::{
     select,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep_until},
 };
 use tracing::warn;
 
@@ -126,7 +126,9 @@ impl<E: Encode> Relay<E> {
                             }
                         }
                         if encoder.broken() {
-                            sleep(LAST_WORDS).await;
+                            // The timer of the silence, which is over: another one would cost each reader its room.
+                            silence.as_mut().reset(Instant::now() + LAST_WORDS);
+                            silence.as_mut().await;
                             yield Err(GaveUp::new());
                             return;
                         }

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::*;
 use crate::{
-    event::Event,
+    event::{Begin, Event},
     gateway::{Gateway, Limits},
     id::{NodeId, StreamId},
     record::write,
@@ -30,7 +30,7 @@ impl Log {
             id,
             owner: String::new(),
             created_at: 0,
-            about: Bytes::new(),
+            about: serde_json::to_vec(&Begin::default()).expect("plain data").into(),
             prompt: Bytes::new(),
             claims: vec![],
             keep: None,

@@ -153,7 +153,7 @@ fn joined(events: &[Value]) -> Vec<(String, String)> {
 const VIEWS: [Chunking; 3] = [Chunking::Token, Chunking::Word, Chunking::Line];
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: if std::env::var_os("LASTWORD_TEST").is_some() { 4096 } else { 128 }, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: if std::env::var_os("LASTWORD_TEST").is_some() { 2048 } else { 48 }, ..ProptestConfig::default() })]
 
     #[test]
     fn who_comes_back_behind_any_event_is_told_the_rest_in_any_view(steps in steps()) {
