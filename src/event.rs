@@ -4,12 +4,14 @@
 //! It keeps what a client of the same protocol would have got, in full; what we do not understand travels as [`Opaque`].
 //! Counts are integers, and an absent one is unknown, not zero.
 
+mod chunking;
 mod json;
 
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+pub use chunking::{Chunking, NotAChunking};
 pub use json::Json;
 
 /// One thing that happened. Only a [`Delta`] borrows, since it is the one of which there are thousands.
@@ -95,6 +97,9 @@ pub struct Begin {
     /// The client's own labels, given back in the state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Json>,
+    /// In what pieces readers of the native API are told the words, where they do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chunking: Option<Chunking>,
 }
 
 /// One upstream that took the prompt.

@@ -125,6 +125,8 @@ pub enum Seen {
     Short(Cursor),
     /// A cursor and the stream it belongs to.
     Long(StreamId, Cursor),
+    /// `17.4`: a cursor, and so many bytes of the next record's text, in either form. Readers of words and lines are told such.
+    Within(Option<StreamId>, Cursor, usize),
     /// Not one of ours: text, another server's id, a number too large.
     Unreadable,
 }
@@ -137,12 +139,31 @@ impl Seen {
             true => s.parse().ok().map(Cursor), // refuses the empty text and what is over 64 bits
             false => None,
         };
-        match text.rsplit_once('-') {
-            None => number(text).map_or(Self::Unreadable, Self::Short),
-            Some((id, n)) => match (id.parse(), number(n)) {
-                (Ok(id), Some(n)) => Self::Long(id, n),
-                _ => Self::Unreadable,
-            },
+        let (id, place) = match text.rsplit_once('-') {
+            None => (Ok(None), text),
+            Some((id, place)) => (id.parse().map(Some), place),
+        };
+        let (n, within) = match place.split_once('.') {
+            None => (number(place), Some(None)),
+            Some((n, within)) => (number(n), number(within).filter(|it| it.0 > 0).map(Some)),
+        };
+        match (id, n, within) {
+            (Ok(None), Some(n), Some(None)) => Self::Short(n),
+            (Ok(Some(id)), Some(n), Some(None)) => Self::Long(id, n),
+            (Ok(id), Some(n), Some(Some(within))) => {
+                usize::try_from(within.0).map_or(Self::Unreadable, |within| Self::Within(id, n, within))
+            }
+            _ => Self::Unreadable,
+        }
+    }
+
+    /// The stream that it names.
+    #[must_use]
+    pub fn stream(&self) -> Option<StreamId> {
+        match self {
+            Self::Long(id, _) => Some(*id),
+            Self::Within(id, ..) => *id,
+            Self::Short(_) | Self::Unreadable => None,
         }
     }
 }
@@ -171,7 +192,14 @@ mod tests {
         let id = StreamId::new();
         assert_eq!(Seen::parse("17"), Seen::Short(Cursor(17)));
         assert_eq!(Seen::parse(&format!("{id}-17")), Seen::Long(id, Cursor(17)));
-        for rubbish in ["", "x", "-1", "+1", "1.5", "1 ", "99999999999999999999", &format!("{id}-"), &id.to_string()] {
+        assert_eq!(Seen::parse("17.4"), Seen::Within(None, Cursor(17), 4));
+        assert_eq!(Seen::parse(&format!("{id}-17.4")), Seen::Within(Some(id), Cursor(17), 4));
+        for rubbish in
+            ["1.", ".5", "1.0", "1.-5", "1.5.2", "1.x", &format!("{id}-1."), "x-1.5", "1.99999999999999999999"]
+        {
+            assert_eq!(Seen::parse(rubbish), Seen::Unreadable, "{rubbish:?}");
+        }
+        for rubbish in ["", "x", "-1", "+1", "1 ", "99999999999999999999", &format!("{id}-"), &id.to_string()] {
             assert_eq!(Seen::parse(rubbish), Seen::Unreadable, "{rubbish:?}");
         }
     }

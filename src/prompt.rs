@@ -8,7 +8,7 @@ use std::{borrow::Cow, fmt, time::Duration};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::event::Json;
+use crate::event::{Chunking, Json};
 
 /// See the module.
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -35,6 +35,9 @@ pub struct Prompt {
     /// What to do when the last reader leaves.
     #[serde(default)]
     pub on_disconnect: OnDisconnect,
+    /// In what pieces readers of the native API are told the words, where they do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chunking: Option<Chunking>,
     /// The client's body as it came, where it was JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<Json>,

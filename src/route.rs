@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, de::Error};
 
 use crate::{
     backend::Backend,
+    event::Chunking,
     near::{Unknown, nearest},
 };
 
@@ -18,6 +19,8 @@ use crate::{
 pub struct Model {
     /// Who is asked, in this order.
     pub route: Vec<Upstream>,
+    /// In what pieces readers of the native API are told the words, where neither they nor the request say.
+    pub chunking: Option<Chunking>,
 }
 
 /// One station of a route, written `backend/model`. The model may have slashes of its own.
@@ -65,13 +68,16 @@ pub fn find(models: &BTreeMap<String, Model>, is_backend: impl Fn(&str) -> bool,
     if name.contains('*') {
         return None; // a pattern stands for models, and is none
     }
-    let entry = models.get(name).or_else(|| longest_wildcard(models, name));
-    let Some(entry) = entry else {
+    let Some(entry) = entry(models, name) else {
         let direct: Upstream = name.parse().ok()?;
         return is_backend(&direct.backend).then(|| vec![direct]);
     };
     let station = |upstream: &Upstream| Upstream { model: upstream.model.replace('*', name), ..upstream.clone() };
     Some(entry.route.iter().map(station).collect()).filter(|route: &Vec<_>| !route.is_empty())
+}
+
+fn entry<'m>(models: &'m BTreeMap<String, Model>, name: &str) -> Option<&'m Model> {
+    models.get(name).or_else(|| longest_wildcard(models, name))
 }
 
 fn longest_wildcard<'m>(models: &'m BTreeMap<String, Model>, name: &str) -> Option<&'m Model> {
@@ -103,6 +109,8 @@ pub struct Target {
     pub upstream_model: String,
     /// The whole route, this station first.
     pub route: Vec<Upstream>,
+    /// As the model's entry says.
+    pub chunking: Option<Chunking>,
 }
 
 impl fmt::Debug for Target {
@@ -177,6 +185,7 @@ impl Router {
             backend: Arc::clone(backend),
             backend_name: first.backend.clone(),
             upstream_model: first.model.clone(),
+            chunking: entry(&self.models, model).and_then(|entry| entry.chunking),
             route,
         })
     }

@@ -151,7 +151,7 @@ proptest! {
         prefix in proptest::option::of("[0-9A-Za-z._~-]{0,40}"),
         n in any::<Option<u64>>(),
     ) {
-        let id = n.map(|n| EventId { prefix: prefix.as_deref(), n });
+        let id = n.map(|n| EventId { prefix: prefix.as_deref(), n, within: 0 });
         let mut out = BytesMut::from(HEARTBEAT);
         write_event(&mut out, name.as_deref(), data.as_bytes(), retry, id);
         out.extend_from_slice(HEARTBEAT);

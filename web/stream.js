@@ -38,6 +38,7 @@ export class Reader {
     this.close();
     const url = new URL(this.#url, document.baseURI);
     url.searchParams.set('heartbeat', 'event');
+    url.searchParams.set('chunking', 'token'); // the page shows records; of words, an id can lie within one
     if (this.cursor !== null) url.searchParams.set('after', this.cursor);
     const source = this.#source = new EventSource(url);
     this.#seenId = '';

@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::{
     event::{End, Status},
     gateway::{PassError, RouteError, StartError, StoreError},
+    id::Cursor,
     protocol::{BadRequest, Fault},
 };
 
@@ -92,6 +93,15 @@ impl Problem {
     pub fn no_stream(id: &str) -> Self {
         let known: String = id.chars().filter(char::is_ascii_graphic).take(64).collect();
         Self::new(StatusCode::NOT_FOUND, "stream_not_found", format!("there is no stream `{known}`")).remedy(NO_STREAM)
+    }
+
+    /// A cursor that cannot be served, told to a reader whose form has no word for it in-band.
+    #[must_use]
+    pub fn lost_its_place(certain: Cursor) -> Self {
+        let detail = format!("what you have seen cannot be gone on from; what is certain of it ends at {certain}");
+        Self::new(StatusCode::CONFLICT, "cursor_not_served", detail)
+            .field("Last-Event-ID")
+            .remedy("drop what you have beyond that, and read on behind it")
     }
 }
 

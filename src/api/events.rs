@@ -1,7 +1,13 @@
-//! A reader's response body: the records behind its cursor, then those that come, then the end.
+//! A reader's response: the records behind its cursor, then those that come, then the end.
 //!
 //! What belongs to a connection is added here (the opening bytes, `retry`, heartbeats); what belongs to the log is the
-//! encoder's. One wake-up becomes one buffer and one write, whatever number of records is ready.
+//! encoder's.
+
+mod paced;
+mod poll;
+mod relay;
+#[cfg(test)]
+mod tests;
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,28 +17,25 @@ use axum::{
     response::Response,
 };
 use bytes::{Bytes, BytesMut};
-use futures_util::Stream;
-use tokio::{
-    select,
-    time::{Instant, sleep_until, timeout},
-};
-use tracing::warn;
+use futures_util::stream::iter;
+use tokio::time::timeout;
 
+use self::relay::Relay;
 use super::{
     Api, X_STREAM_ID,
     auth::NOBODY,
     connection::{Connection, GaveUp},
-    retold::Retold,
+    snapshot::{Made, Snapshot},
 };
 use crate::{
-    event::{End, Event},
-    gateway::{Attached, Attachment, Place, Reset, StoreError, Stream as Known},
+    event::{End, Event, Status},
+    gateway::{Attached, Attachment, Place, Reset, ResetReason, StoreError, Stream as Known},
     id::{Cursor, Seen, StreamId},
     protocol::Encode,
     record::Record,
     stream::Reader,
     telemetry::Metrics,
-    wire::sse::{HEARTBEAT, write_event},
+    wire::{Form, Frame, ndjson::Ndjson, sse::write_event},
 };
 
 /// How many bytes of records are taken at once. A reader that is stuck holds one such page as frames, and no more.
@@ -53,14 +56,18 @@ pub(super) enum Heartbeat {
 }
 
 impl Heartbeat {
-    fn bytes(self) -> &'static [u8] {
-        match self {
-            Self::Comment => HEARTBEAT,
-            Self::Event => b"event: heartbeat\ndata: {}\n\n",
-            Self::Ping => b"event: ping\ndata: {\"type\": \"ping\"}\n\n",
+    fn bytes(self, form: Form) -> &'static [u8] {
+        match (self, form) {
+            (Self::Event, Form::Sse) => b"event: heartbeat\ndata: {}\n\n",
+            (Self::Event, Form::Ndjson) => b"{\"event\":\"heartbeat\",\"data\":{}}\n",
+            (Self::Ping, Form::Sse) => b"event: ping\ndata: {\"type\": \"ping\"}\n\n",
+            (_, form) => form.heartbeat(),
         }
     }
 }
+
+/// How long the last words of a body that is about to be broken off have for their way: a reset overtakes what is not sent yet.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// A reader that has come, and whose response has not begun. It counts as one: dropping it is leaving.
 pub(super) struct Seat {
@@ -70,6 +77,10 @@ pub(super) struct Seat {
     pub(super) from: Place,
     reader: Reader,
     presence: Presence,
+    /// What it is told before the first record, beside the start.
+    before: Vec<Bytes>,
+    /// Whose words those are, so that others who come now get the same.
+    snapshot: Option<Arc<Snapshot>>,
 }
 
 impl Seat {
@@ -85,7 +96,7 @@ impl Seat {
     ) -> Result<Self, StoreError> {
         let Attachment { stream, from, reader, attached } = api.gateway.attach(NOBODY, id, seen).await?;
         let presence = Presence::new(attached, connection, api.gateway.metrics().clone());
-        Ok(Self { stream, from, reader, presence })
+        Ok(Self { stream, from, reader, presence, before: Vec::new(), snapshot: None })
     }
 
     /// Waits for the first that is said in the encoder's protocol, but not longer than this. Gives back the answer's end if nothing was.
@@ -136,7 +147,36 @@ impl Seat {
         Ok(())
     }
 
-    /// The response to this reader: the records as server-sent events of the encoder's protocol.
+    /// Tells this reader what was said so far in one piece, and goes on behind it. `frame` gives what stands around the words. Only
+    /// of a reader without a cursor.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(super) async fn tell_so_far(
+        &mut self,
+        api: &Arc<Api>,
+        frame: impl FnOnce(Cursor) -> (BytesMut, BytesMut),
+    ) -> Result<(), StoreError> {
+        let meta = &self.stream.meta;
+        // The end is told by itself.
+        let last = if meta.closed() { meta.last.before() } else { meta.last };
+        let snapshot = api.snapshots.of(meta.id);
+        let Made { upto, data } = snapshot.upto(&api.gateway, last).await?;
+        let (mut head, tail) = frame(upto);
+        self.before = match data.len() <= KEEP {
+            true => {
+                head.extend_from_slice(&data);
+                head.extend_from_slice(&tail);
+                vec![head.freeze()]
+            }
+            false => vec![head.freeze(), data, tail.freeze()],
+        };
+        self.reader.go_on_behind(upto);
+        self.snapshot = Some(snapshot);
+        Ok(())
+    }
+
+    /// The response to this reader: the records as events of the encoder's protocol, in its form.
     ///
     /// `start` is what the protocol says before the first record, with the time after which a reader may come back.
     ///
@@ -150,16 +190,12 @@ impl Seat {
         heartbeat: Heartbeat,
     ) -> Result<Response, StoreError> {
         let id = self.stream.meta.id;
-        let retry = api.retry();
         if self.stream.meta.closed() && self.from != Place::Ended {
             // What cannot be read is said before the head: behind it a client would come back at once, and again.
             self.reader.clone().next(1).await?;
         }
-        let (after, opening) = match self.from {
-            Place::Ended => return Ok(head(StatusCode::NO_CONTENT, id, Body::empty())),
-            Place::Start => (Cursor::START, start(&self.stream, retry)),
-            Place::Cursor(after) => (after, None),
-            Place::Reset(reset) => (reset.after, Some(told(reset, retry))),
+        let Some((after, opening, retry)) = self.begin(api, &mut encoder, start) else {
+            return Ok(self.nothing_more(E::FORM));
         };
         if E::FOLDS && after > Cursor::START {
             let skim = |runs: &[(Record<'_>, u32)]| {
@@ -169,8 +205,37 @@ impl Seat {
             let from = api.gateway.skim(id, after, skim).await?;
             api.gateway.records(id, from, after, |_, record| encoder.skip(record)).await?;
         }
-        let retry = opening.is_none().then_some(retry);
         Ok(self.go_on(api, encoder, opening, retry, heartbeat))
+    }
+
+    /// Where it reads on, what it is told there, and, if not in that, when it may come back. Nothing if there is nothing more.
+    fn begin<E: Encode>(
+        &self,
+        api: &Api,
+        encoder: &mut E,
+        start: impl FnOnce(&Known, u32) -> Option<Bytes>,
+    ) -> Option<(Cursor, Option<Bytes>, Option<u32>)> {
+        let retry = api.retry();
+        let (after, opening) = match self.place(api, encoder) {
+            Place::Ended => return None,
+            Place::Start => (Cursor::START, start(&self.stream, retry)),
+            Place::Cursor(after) | Place::Within(after, _) => (after, None),
+            Place::Reset(reset) => (reset.after, Some(told(reset, E::FORM, retry))),
+        };
+        let retry = (opening.is_none() && E::FORM == Form::Sse).then_some(retry);
+        Some((after, opening, retry))
+    }
+
+    /// Where it reads on: not within a record where the encoder cannot leave a part of one out.
+    fn place<E: Encode>(&self, api: &Api, encoder: &mut E) -> Place {
+        match self.from {
+            Place::Within(after, bytes) if !encoder.begin_within(bytes) => {
+                let reason = ResetReason::Unknown;
+                api.gateway.metrics().reset(reason.as_str());
+                Place::Reset(Reset { reason, after })
+            }
+            place => place,
+        }
     }
 
     /// The response to this reader, whose encoder knows all that comes before its place.
@@ -182,12 +247,24 @@ impl Seat {
         retry: Option<u32>,
         heartbeat: Heartbeat,
     ) -> Response {
-        let Self { stream, reader, presence, .. } = self;
+        let Self { stream, reader, presence, before, snapshot, .. } = self;
         let id = stream.meta.id;
         let retold = api.retold.of(id, &encoder);
-        let opening = opening.unwrap_or(Bytes::from_static(HEARTBEAT));
-        let relay = Relay { api: api.clone(), id, opening, reader, encoder, retold, retry, presence };
-        head(StatusCode::OK, id, Body::from_stream(relay.run(heartbeat)))
+        let opening = opening.unwrap_or(Bytes::from_static(E::FORM.heartbeat()));
+        let relay = Relay { api: api.clone(), id, opening, before, reader, encoder, retold, snapshot, retry, presence };
+        head(StatusCode::OK, id, E::FORM, Body::from_stream(relay.run(heartbeat)))
+    }
+
+    /// The response to a reader that has seen the end. The one way to stop an `EventSource` for good is 204.
+    fn nothing_more(self, form: Form) -> Response {
+        let id = self.stream.meta.id;
+        let completed = self.stream.summary.is_some_and(|known| known.status == Some(Status::Completed));
+        let body = match form {
+            Form::Text if !completed => Body::from_stream(iter([Err::<Bytes, _>(GaveUp::new())])),
+            _ => Body::empty(),
+        };
+        let status = if form == Form::Sse { StatusCode::NO_CONTENT } else { StatusCode::OK };
+        head(status, id, form, body)
     }
 }
 
@@ -196,133 +273,33 @@ fn read(id: StreamId, cursor: Cursor, bytes: &[u8]) -> Result<Record<'_>, StoreE
 }
 
 /// The event that tells a reader that its cursor cannot be served: lastword's own, in every protocol. It has no id.
-fn told(reset: Reset, retry: u32) -> Bytes {
+fn told(reset: Reset, form: Form, retry: u32) -> Bytes {
     let mut out = BytesMut::new();
     let data = serde_json::to_vec(&reset).expect("plain data");
-    write_event(&mut out, Some("reset"), &data, Some(retry), None);
+    match form {
+        Form::Sse => write_event(&mut out, Some("reset"), &data, Some(retry), None),
+        Form::Ndjson => Ndjson::default().event(&mut out, Some("reset"), &data, None),
+        Form::Text => {} // whose readers are refused instead: see `native`
+    }
     out.freeze()
 }
 
 /// The head of an answer in events. `no-transform` and `X-Accel-Buffering` keep proxies from holding tokens back.
-pub(super) fn head(status: StatusCode, id: StreamId, body: Body) -> Response {
+pub(super) fn head(status: StatusCode, id: StreamId, form: Form, body: Body) -> Response {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();
     if status == StatusCode::OK {
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(form.content_type()));
+    }
+    if form == Form::Text {
+        // Browsers hold the first kilobyte back else, to guess what it is.
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     }
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"));
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     headers.insert(X_STREAM_ID, HeaderValue::from_str(&id.to_string()).expect("hex digits"));
     response
-}
-
-struct Relay<E> {
-    api: Arc<Api>,
-    id: StreamId,
-    opening: Bytes,
-    reader: Reader,
-    encoder: E,
-    /// What it shares with the stream's other readers.
-    retold: Option<Arc<Retold>>,
-    retry: Option<u32>,
-    presence: Presence,
-}
-
-impl<E: Encode> Relay<E> {
-    /// The body. It ends only behind the terminal record; where that cannot be, it gives up, which resets the connection.
-    fn run(self, heartbeat: Heartbeat) -> impl Stream<Item = Result<Bytes, GaveUp>> {
-        let Self { api, id, opening, mut reader, mut encoder, retold, mut retry, presence } = self;
-        let every = api.settings.heartbeat;
-        async_stream::stream! {
-            let _presence = presence;
-            yield Ok(opening);
-            let mut out = BytesMut::new();
-            let mut written = Instant::now();
-            let silence = sleep_until(written + jittered(every));
-            tokio::pin!(silence);
-            loop {
-                let page = select! {
-                    biased;
-                    page = reader.next(PAGE) => page,
-                    // Set once a silence, not once a token: when it rings, it is looked how long nothing was written.
-                    () = &mut silence => {
-                        if written.elapsed() >= every.mul_f32(0.8) {
-                            yield Ok(Bytes::from_static(heartbeat.bytes()));
-                            written = Instant::now();
-                        }
-                        silence.as_mut().reset(written + jittered(every));
-                        continue;
-                    }
-                };
-                match page {
-                    Ok(Some(page)) => {
-                        if let Some(retry) = retry {
-                            out.extend_from_slice(format!("retry: {retry}\n").as_bytes());
-                        }
-                        let before = out.len();
-                        let mut wrote = false;
-                        for (cursor, bytes) in page.records() {
-                            let shared = match read(id, cursor, bytes) {
-                                Ok(record) => match (encoder.repeats(&record), &retold) {
-                                    (Some(seen), Some(retold)) => {
-                                        encoder.skip(&record);
-                                        let frames = retold.frames(&api.gateway, cursor, &record).await;
-                                        frames.map(|frames| Some((frames, seen)))
-                                    }
-                                    _ => {
-                                        encoder.encode(cursor, &record, &mut out);
-                                        Ok(None)
-                                    }
-                                },
-                                Err(error) => Err(error),
-                            };
-                            let (frames, seen) = match shared {
-                                Ok(Some(shared)) => shared,
-                                Ok(None) => continue,
-                                Err(error) => {
-                                    warn!(%id, %error, "a reader was given up");
-                                    yield Err(GaveUp::new());
-                                    return;
-                                }
-                            };
-                            for piece in frames.iter().skip(seen).flatten() {
-                                if piece.len() <= KEEP {
-                                    out.extend_from_slice(piece);
-                                    continue;
-                                }
-                                if !out.is_empty() {
-                                    yield Ok(out.split().freeze());
-                                }
-                                wrote = true;
-                                written = Instant::now();
-                                yield Ok(piece.clone());
-                            }
-                        }
-                        if out.len() == before && !wrote {
-                            out.clear(); // nothing in it that this protocol shows
-                            continue;
-                        }
-                        retry = None;
-                        written = Instant::now();
-                        let frames = out.split().freeze();
-                        if frames.len() > KEEP {
-                            out = BytesMut::new();
-                        }
-                        if !frames.is_empty() {
-                            yield Ok(frames);
-                        }
-                    }
-                    Ok(None) => return,
-                    Err(error) => {
-                        warn!(%id, %error, "a reader was given up");
-                        yield Err(GaveUp::new());
-                        return;
-                    }
-                }
-            }
-        }
-    }
 }
 
 /// A reader's presence: while this lives, it counts.
@@ -336,6 +313,15 @@ impl Presence {
     fn new(attached: Option<Attached>, connection: Connection, metrics: Arc<Metrics>) -> Self {
         metrics.readers.inc();
         Self { attached, connection, metrics }
+    }
+}
+
+impl Presence {
+    /// This reader will be there again: it has left only when it has not come back for so long.
+    fn polls(&mut self, apart: Duration) {
+        if let Some(attached) = &mut self.attached {
+            attached.polls(apart);
+        }
     }
 }
 

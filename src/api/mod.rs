@@ -17,6 +17,8 @@ mod post;
 mod prompts;
 mod responses;
 mod retold;
+mod shared;
+mod snapshot;
 pub mod surface;
 
 use std::{sync::Arc, time::Duration};
@@ -31,7 +33,7 @@ use axum::{
 use bytesize::ByteSize;
 use tokio::sync::Semaphore;
 
-use self::{error::Problem, retold::AllRetold};
+use self::{error::Problem, retold::AllRetold, snapshot::AllSnapshots};
 use crate::{gateway::Gateway, template::Templates};
 
 /// In every response that is about one stream, in every protocol.
@@ -52,6 +54,7 @@ pub struct Api {
     bodies: Arc<Semaphore>,
     /// What readers share of what they are told.
     retold: AllRetold,
+    snapshots: AllSnapshots,
 }
 
 /// What the operator said of the routes.
@@ -80,7 +83,8 @@ impl Api {
     #[must_use]
     pub fn new(gateway: Arc<Gateway>, templates: Templates, settings: Settings) -> Self {
         let bodies = Arc::new(Semaphore::new(body::IN_FLIGHT as usize));
-        Self { gateway, templates: Arc::new(templates), settings, bodies, retold: AllRetold::default() }
+        let (retold, snapshots) = (AllRetold::default(), AllSnapshots::default());
+        Self { gateway, templates: Arc::new(templates), settings, bodies, retold, snapshots }
     }
 
     /// When a reader that is cut off should come back, in milliseconds: each another time, so that a deploy makes no storm.

@@ -1,6 +1,8 @@
 //! `/v1/streams`: the native API, route by route.
 
-use std::{collections::HashMap, convert::Infallible, sync::Arc};
+mod wishes;
+
+use std::{convert::Infallible, sync::Arc};
 
 use axum::{
     Json,
@@ -12,6 +14,7 @@ use axum::{
 use bytes::{Bytes, BytesMut};
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
+use wishes::{Format, Wishes, Words, wishes};
 
 use super::{
     Api,
@@ -24,16 +27,18 @@ use super::{
     prompts,
 };
 use crate::{
-    gateway::Stream,
-    id::{Cursor, Seen, StreamId},
+    event::Chunking,
+    gateway::{Place, Stream},
+    id::{Cursor, StreamId},
     prompt::Prompt,
     protocol::{
         chat::{ChatEncode, Envelope},
         messages::MessagesEncode,
-        native::{self, Answer, Asked, Native, Start, events_url, rfc3339},
+        native::{self, Answer, Asked, Chunks, Native, Start, Text, events_url, rfc3339},
         responses::{self, ResponsesEncode},
     },
     record::summary::Summary,
+    wire::{Form, Frame, ndjson::Ndjson},
 };
 
 /// `POST /v1/streams`: starts an answer. The response is its state, or, if the client takes events, the events themselves.
@@ -43,20 +48,25 @@ use crate::{
 pub(super) async fn create(
     State(api): State<Arc<Api>>,
     connection: Connection,
+    query: Result<Query<Words>, QueryRejection>,
     headers: HeaderMap,
     body: Whole,
 ) -> Result<Response, Problem> {
+    let Query(query) = query?;
+    let wishes = wishes(&headers, &query)?;
     let surface = if is_text(&headers) { "native text" } else { "native json" };
     let begun =
         post::begin(&api, surface, &headers, &body.bytes, async || prompt(&api, &headers, &body.bytes).await).await?;
-    let response = match begun.seen.is_some() || accepts_events(&headers) {
-        true => {
-            let seat = Seat::take(&api, begun.id, begun.seen, connection).await?;
-            relay(&api, seat, Native::long(begun.id), Heartbeat::default()).await?
-        }
-        false => {
+    let response = match wishes.format.filter(|format| *format != Format::Json) {
+        None if begun.seen.is_none() => {
             let stream = api.gateway.stream(NOBODY, begun.id).await?;
             (StatusCode::CREATED, Json(state(stream, None))).into_response()
+        }
+        // Who says what it has seen wants the rest, in whatever form.
+        format => {
+            let wishes = Wishes { format, ..wishes };
+            let seat = Seat::take(&api, begun.id, begun.seen, connection).await?;
+            told(&api, seat, Native::long(begun.id), wishes).await?
         }
     };
     Ok(begun.head(response))
@@ -67,37 +77,20 @@ pub(super) async fn events(
     State(api): State<Arc<Api>>,
     connection: Connection,
     Named(id): Named,
-    query: Result<Query<HashMap<String, String>>, QueryRejection>,
+    query: Result<Query<Words>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let Query(query) = query?;
-    let Wishes { seen, heartbeat, format } = wishes(&headers, &query)?;
-    let seat = Seat::take(&api, id, seen, connection).await?;
-    match format {
-        Format::Native => relay(&api, seat, Native::short(), heartbeat).await,
-        Format::Chat { include_usage } => {
-            let Stream { meta, begin, .. } = &seat.stream;
-            let encoder = ChatEncode::new(Envelope::new(id, meta.created_at, &begin.model), include_usage);
-            Ok(seat.relay(&api, encoder, |_, _| None, heartbeat).await?)
-        }
-        Format::Messages => {
-            let encoder = MessagesEncode::new(id, &seat.stream.begin.model);
-            let heartbeat = if heartbeat == Heartbeat::Comment { Heartbeat::Ping } else { heartbeat };
-            Ok(seat.relay(&api, encoder, |_, _| None, heartbeat).await?)
-        }
-        Format::Responses => {
-            let Stream { meta, begin, .. } = &seat.stream;
-            let envelope = responses::Envelope::new(id, meta.created_at, &begin.model, begin.metadata.as_ref());
-            Ok(seat.relay(&api, ResponsesEncode::new(envelope), |_, _| None, heartbeat).await?)
-        }
-    }
+    let wishes = wishes(&headers, &query)?;
+    let seat = Seat::take(&api, id, wishes.seen, connection).await?;
+    told(&api, seat, Native::short(), wishes).await
 }
 
 /// `HEAD /v1/streams/{id}/events`: whether there is something to read. Nobody is attached.
 pub(super) async fn events_head(State(api): State<Arc<Api>>, Named(id): Named) -> Result<Response, Problem> {
     api.gateway.stream(NOBODY, id).await?;
     // Of unknown length, as the events are: an empty body would be announced with a length.
-    Ok(events::head(StatusCode::OK, id, Body::from_stream(stream::empty::<Result<Bytes, Infallible>>())))
+    Ok(events::head(StatusCode::OK, id, Form::Sse, Body::from_stream(stream::empty::<Result<Bytes, Infallible>>())))
 }
 
 /// `GET /v1/streams/{id}`: the state, with all that was said so far.
@@ -160,17 +153,90 @@ pub(super) async fn remove(State(api): State<Arc<Api>>, Named(id): Named) -> Res
     Ok(named(id, StatusCode::NO_CONTENT.into_response()))
 }
 
-/// The events in the native protocol. What comes first, without a cursor, is made from what is known of the stream.
-async fn relay(api: &Arc<Api>, seat: Seat, encoder: Native, heartbeat: Heartbeat) -> Result<Response, Problem> {
-    let words = encoder.clone();
-    let start = move |stream: &Stream, retry| {
+/// The events, as the reader wants to be told them. `native` knows how ids are written.
+async fn told(api: &Arc<Api>, seat: Seat, native: Native, wishes: Wishes) -> Result<Response, Problem> {
+    let heartbeat = wishes.heartbeat;
+    let Stream { meta, begin, .. } = &seat.stream;
+    let (id, created_at) = (meta.id, meta.created_at);
+    let response = match wishes.format.unwrap_or(Format::Sse) {
+        Format::Sse => relay(api, seat, native, wishes).await?,
+        Format::Ndjson => relay(api, seat, native.written(Ndjson::default()), wishes).await?,
+        Format::Text => {
+            if let Place::Reset(reset) = seat.from {
+                return Err(Problem::lost_its_place(reset.after));
+            }
+            // The words so far are words.
+            relay(api, seat, native.written(Text::default()), Wishes { snapshot: false, ..wishes }).await?
+        }
+        Format::Json => {
+            let mut native = native.written(Ndjson::list());
+            let seat = so_far(api, seat, &mut native, wishes.snapshot).await?;
+            let (chunks, first) = (Chunks::new(native.clone(), chunking(&seat, &wishes)), first(native));
+            seat.poll(api, chunks, |stream| first(stream, 0), wishes.wait).await?
+        }
+        Format::Chat { include_usage } => {
+            let encoder = ChatEncode::new(Envelope::new(id, created_at, &begin.model), include_usage);
+            seat.relay(api, encoder, |_, _| None, heartbeat).await?
+        }
+        Format::Messages => {
+            let encoder = MessagesEncode::new(id, &begin.model);
+            let heartbeat = if heartbeat == Heartbeat::Comment { Heartbeat::Ping } else { heartbeat };
+            seat.relay(api, encoder, |_, _| None, heartbeat).await?
+        }
+        Format::Responses => {
+            let envelope = responses::Envelope::new(id, created_at, &begin.model, begin.metadata.as_ref());
+            seat.relay(api, ResponsesEncode::new(envelope), |_, _| None, heartbeat).await?
+        }
+    };
+    Ok(response)
+}
+
+/// The events in the native protocol, as the log has them or in other pieces.
+async fn relay<F: Frame + Clone + 'static>(
+    api: &Arc<Api>,
+    seat: Seat,
+    mut native: Native<F>,
+    wishes: Wishes,
+) -> Result<Response, Problem> {
+    let seat = so_far(api, seat, &mut native, wishes.snapshot).await?;
+    let (how, heartbeat) = (chunking(&seat, &wishes), wishes.heartbeat);
+    let first = first(native.clone());
+    let first = move |stream: &Stream, retry| Some(first(stream, retry));
+    let as_it_is = how == Chunking::Token && !matches!(seat.from, Place::Within(..));
+    Ok(match wishes.pace {
+        None if as_it_is => seat.relay(api, native, first, heartbeat).await?,
+        None => seat.relay(api, Chunks::new(native, how), first, heartbeat).await?,
+        Some(pace) => seat.relay_paced(api, Chunks::new(native, how), first, heartbeat, pace),
+    })
+}
+
+/// In what pieces this reader is told the words: as it says itself, or the request did, or the model's entry.
+fn chunking(seat: &Seat, wishes: &Wishes) -> Chunking {
+    wishes.chunking.or(seat.stream.begin.chunking).unwrap_or_default()
+}
+
+/// The reader, told what was said so far if it wants that. Who has a cursor has that already.
+async fn so_far<F: Frame>(
+    api: &Arc<Api>,
+    mut seat: Seat,
+    native: &mut Native<F>,
+    wanted: bool,
+) -> Result<Seat, Problem> {
+    if wanted && seat.from == Place::Start {
+        seat.tell_so_far(api, |upto| native.snapshot(upto)).await?;
+    }
+    Ok(seat)
+}
+
+/// What comes first, without a cursor, is made from what is known of the stream.
+fn first<F: Frame>(mut native: Native<F>) -> impl FnOnce(&Stream, u32) -> Bytes {
+    move |stream, retry| {
         let (id, created_at) = (stream.meta.id, rfc3339(stream.meta.created_at));
         let start = Start { id, model: &stream.begin.model, created_at, events_url: events_url(id) };
         let mut out = BytesMut::new();
-        words.start(&start, Some(retry), &mut out);
-        Some(out.freeze())
-    };
-    Ok(seat.relay(api, encoder, start, heartbeat).await?)
+        native.start(&start, retry, &mut out);
+        out.freeze()
+    }
 }
 
 async fn full_state(api: &Arc<Api>, id: StreamId) -> Result<Response, Problem> {
@@ -223,56 +289,4 @@ async fn prompt(api: &Api, headers: &HeaderMap, body: &[u8]) -> Result<Prompt, P
 fn is_text(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/plain"))
-}
-
-fn accepts_events(headers: &HeaderMap) -> bool {
-    let accepts = headers.get_all(header::ACCEPT).into_iter().filter_map(|accept| accept.to_str().ok());
-    accepts
-        .flat_map(|accept| accept.split(','))
-        .any(|kind| kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream")))
-}
-
-/// What a reader of the events asked for.
-struct Wishes {
-    seen: Option<Seen>,
-    heartbeat: Heartbeat,
-    format: Format,
-}
-
-/// The protocol in which a reader is told the events.
-enum Format {
-    Native,
-    Chat { include_usage: bool },
-    Messages,
-    Responses,
-}
-
-/// For the cursor the header beats the query, since polyfills send both.
-fn wishes(headers: &HeaderMap, query: &HashMap<String, String>) -> Result<Wishes, Problem> {
-    let asked = ["after", "last_event_id", "lastEventId"].into_iter().filter_map(|name| query.get(name));
-    let asked = asked.map(|text| text.trim()).find(|text| !text.is_empty());
-    let seen = post::last_event_id(headers).or_else(|| asked.map(Seen::parse));
-    let bad = |field: &str, value: &str, remedy: &str| {
-        let detail = format!("`{field}` cannot be `{}`", value.chars().take(64).collect::<String>());
-        Problem::new(StatusCode::BAD_REQUEST, "bad_request", detail).field(field).remedy(remedy)
-    };
-    let word = |name| query.get(name).map_or("", String::as_str);
-    let heartbeat = match word("heartbeat") {
-        "" | "comment" => Heartbeat::Comment,
-        "event" => Heartbeat::Event,
-        other => return Err(bad("heartbeat", other, "leave it out, or say `event`")),
-    };
-    let include_usage = match word("include_usage") {
-        "" | "false" => false,
-        "true" => true,
-        other => return Err(bad("include_usage", other, "leave it out, or say `true`")),
-    };
-    let format = match word("format") {
-        "" | "sse" => Format::Native,
-        "chat" => Format::Chat { include_usage },
-        "responses" => Format::Responses,
-        "messages" => Format::Messages,
-        other => return Err(bad("format", other, "leave it out, or say `sse`, `chat`, `responses` or `messages`")),
-    };
-    Ok(Wishes { seen, heartbeat, format })
 }

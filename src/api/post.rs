@@ -54,7 +54,7 @@ pub(super) async fn begin(
     prompt: impl AsyncFnOnce() -> Result<Prompt, Problem>,
 ) -> Result<Begun, Problem> {
     let seen = last_event_id(headers);
-    if let Some(Seen::Long(id, _)) = seen {
+    if let Some(id) = seen.and_then(|seen| seen.stream()) {
         return Ok(Begun { id, seen, replayed: false, dropped: Vec::new() });
     }
     let idempotency = idempotency_key(headers)?.map(|key| (key, fingerprint(surface, body)));

@@ -33,6 +33,7 @@ use crate::{
         responses::{self, Asked, Envelope, ResponseObject, ResponsesEncode},
     },
     record::Record,
+    wire::Form,
 };
 
 /// `POST /v1/responses`: starts an answer and gives it, in events or whole; in the background, what is known of it.
@@ -247,7 +248,7 @@ async fn behind(api: &Arc<Api>, id: StreamId, number: u64, connection: Connectio
     let seen = (after > Cursor::START).then_some(Seen::Short(after));
     let seat = Seat::take(api, id, seen, connection).await?;
     if seat.from == Place::Ended {
-        return Ok(events::head(StatusCode::OK, id, Body::empty()));
+        return Ok(events::head(StatusCode::OK, id, Form::Sse, Body::empty()));
     }
     Ok(seat.go_on(api, encoder, None, Some(api.retry()), Heartbeat::default()))
 }

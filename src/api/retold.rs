@@ -1,15 +1,12 @@
 //! Frames that repeat what was said, made once for all readers of a stream: a thousand readers of one long answer hold no copy of
 //! it each. It goes with its last reader, and is made anew for the next.
 
-use std::{
-    any::TypeId,
-    collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, PoisonError, Weak},
-};
+use std::{any::TypeId, collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use tokio::sync;
 
+use super::shared::Shared;
 use crate::{
     gateway::{Gateway, StoreError},
     id::{Cursor, StreamId},
@@ -22,22 +19,12 @@ pub(super) type Frames = Arc<[Vec<Bytes>]>;
 
 /// All that is being retold, by stream and by protocol.
 #[derive(Default)]
-pub(super) struct AllRetold(Mutex<HashMap<(StreamId, TypeId), Weak<Retold>>>);
+pub(super) struct AllRetold(Shared<(StreamId, TypeId), Retold>);
 
 impl AllRetold {
     /// What is retold of a stream in this encoder's protocol, if anything is.
     pub(super) fn of<E: Encode + 'static>(&self, id: StreamId, encoder: &E) -> Option<Arc<Retold>> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (id, TypeId::of::<E>());
-        if let Some(known) = all.get(&key).and_then(Weak::upgrade) {
-            return Some(known);
-        }
-        if all.len() == all.capacity() {
-            all.retain(|_, retold| retold.strong_count() > 0); // before it grows: each time twice as many fit in
-        }
-        let retold = Arc::new(Retold { id, fold: sync::Mutex::new(Fold::new(encoder.retell()?)) });
-        all.insert(key, Arc::downgrade(&retold));
-        Some(retold)
+        self.0.of((id, TypeId::of::<E>()), || Some(Retold { id, fold: sync::Mutex::new(Fold::new(encoder.retell()?)) }))
     }
 }
 
@@ -101,56 +88,14 @@ impl Retold {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use bytes::BytesMut;
-
     use super::*;
     use crate::{
+        api::shared::tests::{Log, record},
         event::{At, Attempt, Begin, Delta, End, Event, PartStart, PartStop, Status},
-        gateway::Limits,
-        id::NodeId,
         protocol::responses::{Envelope, ResponsesEncode},
-        record::write,
-        route::Router,
-        store::{Batch, Last, Lease, NewStream, Store, memory::Memory},
-        telemetry::Metrics,
     };
 
-    struct Log {
-        id: StreamId,
-        store: Arc<Memory>,
-        gateway: Arc<Gateway>,
-        lease: Lease,
-    }
-
     impl Log {
-        async fn new() -> Self {
-            let (id, store) = (StreamId::new(), Arc::new(Memory::new(Duration::MAX, u64::MAX)));
-            let new = NewStream {
-                id,
-                owner: String::new(),
-                created_at: 0,
-                about: Bytes::new(),
-                prompt: Bytes::new(),
-                claims: vec![],
-                keep: None,
-            };
-            store.create(new).await.expect("created");
-            let lease = store.lease(id, NodeId::new()).await.expect("leased");
-            let router = Router::new(BTreeMap::new(), BTreeMap::new(), None);
-            let gateway = Gateway::new(store.clone(), router, Limits::default(), Arc::new(Metrics::new()));
-            Self { id, store, gateway, lease }
-        }
-
-        async fn append(&mut self, events: &[Event<'_>]) {
-            let batch: Batch = events.iter().map(record).collect();
-            let (at, len) = (self.lease.next, batch.len());
-            let last = matches!(events.last(), Some(Event::End(_))).then(Last::default);
-            self.store.append(self.id, at, self.lease.epoch, batch, last).await.expect("appended");
-            self.lease.next = at.plus(len);
-        }
-
         async fn told(&self, retold: &Retold, cursor: u64, event: &Event<'_>) -> (Frames, String) {
             let bytes = record(event);
             let record = Record::parse(&bytes).expect("a record");
@@ -158,12 +103,6 @@ mod tests {
             let text = String::from_utf8(frames.iter().flatten().flatten().copied().collect()).expect("UTF-8");
             (frames, text)
         }
-    }
-
-    fn record(event: &Event<'_>) -> BytesMut {
-        let mut out = BytesMut::new();
-        write(&mut out, 0, event);
-        out
     }
 
     fn say(text: &'static str) -> Event<'static> {
@@ -199,10 +138,6 @@ mod tests {
         assert!(weak.upgrade().is_some());
         drop(two);
         assert!(weak.upgrade().is_none());
-        for _ in 0..1000 {
-            all.of(StreamId::new(), &encoder(log.id));
-        }
-        assert!(all.0.lock().expect("sound").len() < 10, "what is gone makes room");
     }
 
     /// The one record that is shown before it is stored is an end; and it may be that another one is stored, further on.

@@ -4,8 +4,10 @@ use serde::Serialize;
 
 use super::{Gateway, Stream};
 use crate::{
+    event::{Delta, Event},
     generation::Attached,
     id::{Cursor, Seen, StreamId},
+    record::Record,
     store::StoreError,
     stream::{Head, Reader},
 };
@@ -29,6 +31,8 @@ pub enum Place {
     Start,
     /// Behind this record, as it asked.
     Cursor(Cursor),
+    /// Likewise, but so many bytes of the next one's text further on.
+    Within(Cursor, usize),
     /// Elsewhere than it asked, which it must be told.
     Reset(Reset),
     /// It has seen the end.
@@ -73,15 +77,20 @@ impl Gateway {
     pub async fn attach(&self, owner: &str, id: StreamId, seen: Option<Seen>) -> Result<Attachment, StoreError> {
         let (stream, live) = self.look(owner, id).await?;
         let Head { last, closed, .. } = stream.head;
-        let from = place(id, seen, last, closed, stream.meta.hole);
+        let mut from = place(id, seen, last, closed, stream.meta.hole);
+        if let Place::Within(after, within) = from
+            && !self.has_text(id, after.plus(1), within).await?
+        {
+            from = Place::Reset(Reset { reason: ResetReason::Unknown, after });
+        }
         let after = match from {
             Place::Start => Cursor::START,
-            Place::Cursor(after) | Place::Reset(Reset { after, .. }) => after,
+            Place::Cursor(after) | Place::Within(after, _) | Place::Reset(Reset { after, .. }) => after,
             Place::Ended => last,
         };
         match from {
             Place::Reset(reset) => self.metrics.reset(reset.reason.as_str()),
-            Place::Cursor(after) => {
+            Place::Cursor(after) | Place::Within(after, _) => {
                 self.metrics.resumes.inc();
                 self.metrics.replayed_records.inc_by(last.0 - after.0);
             }
@@ -91,6 +100,18 @@ impl Gateway {
         let reader = Reader::new(id, self.store.clone(), live.map(|live| live.tail.clone()), after);
         Ok(Attachment { stream, from, reader, attached })
     }
+
+    /// Whether this record is a piece of text with a place so many bytes within it.
+    async fn has_text(&self, id: StreamId, at: Cursor, within: usize) -> Result<bool, StoreError> {
+        let mut has = false;
+        let look = |cursor, record: &Record<'_>| {
+            if let Ok(Event::Delta(_, Delta { text, .. })) = record.event() {
+                has = cursor == at && within < text.len() && text.is_char_boundary(within);
+            }
+        };
+        self.records(id, at.before(), at, look).await?;
+        Ok(has)
+    }
 }
 
 /// Where a reader that has seen `seen` begins in a log that stands at `last`.
@@ -98,15 +119,19 @@ fn place(id: StreamId, seen: Option<Seen>, last: Cursor, closed: bool, hole: Opt
     // A reset lies before the end, so that the end is sent again.
     let newest = if closed { last.before() } else { last };
     let reset = |reason, after: Cursor| Place::Reset(Reset { reason, after: after.min(newest) });
-    let cursor = match seen {
+    let (cursor, within) = match seen {
         None => return Place::Start,
-        Some(Seen::Short(cursor)) => cursor,
-        Some(Seen::Long(of, cursor)) if of == id => cursor,
-        Some(Seen::Long(..) | Seen::Unreadable) => return reset(ResetReason::Unknown, Cursor::START),
+        Some(seen) if seen.stream().is_some_and(|of| of != id) => return reset(ResetReason::Unknown, Cursor::START),
+        Some(Seen::Unreadable) => return reset(ResetReason::Unknown, Cursor::START),
+        Some(Seen::Short(cursor) | Seen::Long(_, cursor)) => (cursor, 0),
+        Some(Seen::Within(_, cursor, within)) => (cursor, within),
     };
+    // Of the record that it lies within, too, it says that it is there.
+    let named = if within > 0 { cursor.0.saturating_add(1) } else { cursor.0 };
     match hole {
-        Some((before, behind)) if cursor > before && cursor < behind => reset(ResetReason::Unknown, before),
-        _ if cursor > last => reset(ResetReason::Ahead, last),
+        Some((before, behind)) if named > before.0 && cursor < behind => reset(ResetReason::Unknown, before),
+        _ if named > last.0 => reset(ResetReason::Ahead, last),
+        _ if within > 0 => Place::Within(cursor, within),
         _ if closed && cursor == last => Place::Ended,
         _ => Place::Cursor(cursor),
     }
@@ -133,5 +158,12 @@ mod tests {
         assert_eq!(at(Some(Seen::Long(StreamId::new(), Cursor(2))), true), reset(Unknown, 0));
         assert_eq!(at(Some(Seen::Short(Cursor(4))), true), reset(Unknown, 3));
         assert_eq!(at(Some(Seen::Short(Cursor(6))), true), Place::Cursor(Cursor(6)));
+        let within = |cursor| at(Some(Seen::Within(Some(id), Cursor(cursor), 2)), true);
+        assert_eq!(within(8), Place::Within(Cursor(8), 2));
+        assert_eq!(within(9), reset(Ahead, 8));
+        assert_eq!(within(u64::MAX), reset(Ahead, 8));
+        assert_eq!(within(3), reset(Unknown, 3), "within what was lost");
+        assert_eq!(within(6), Place::Within(Cursor(6), 2));
+        assert_eq!(at(Some(Seen::Within(Some(StreamId::new()), Cursor(7), 2)), true), reset(Unknown, 0));
     }
 }

@@ -130,6 +130,7 @@ impl Gateway {
             backend: target.backend_name,
             protocol: prompt.protocol.clone(),
             metadata: prompt.metadata.clone(),
+            chunking: prompt.chunking.or(target.chunking),
         };
         let claims = idempotency
             .iter()

@@ -1,11 +1,15 @@
 //! Who reads a running stream, and what happens when the last of them leaves.
 //!
 //! `cancel` is a grace of nothing that is armed when the first reader comes; `cancel_after` is a grace that is armed from the
-//! beginning. A reader whose connection lastword itself ended has not left: it disarms the grace until somebody comes again.
+//! beginning. A reader whose connection lastword itself ended has not left: it disarms the grace until somebody comes again. One that
+//! polls has not left between two polls.
 
 use std::{future::pending, sync::Arc, time::Duration};
 
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 
 use super::Live;
 use crate::prompt::OnDisconnect;
@@ -24,6 +28,8 @@ struct State {
     visits: u64,
     /// When the last of them left; before any came, when all began.
     left: Instant,
+    /// Who polls is there until then, though nobody is to be seen.
+    until: Option<Instant>,
 }
 
 impl Audience {
@@ -35,14 +41,16 @@ impl Audience {
             OnDisconnect::Cancel => (Some(Duration::ZERO), false),
             OnDisconnect::CancelAfter(grace) => (Some(grace), true),
         };
-        Self { grace, state: watch::Sender::new(State { readers: 0, armed, visits: 0, left: Instant::now() }) }
+        let state = State { readers: 0, armed, visits: 0, left: Instant::now(), until: None };
+        Self { grace, state: watch::Sender::new(state) }
     }
 
-    /// Since when nobody has been reading; nothing while somebody does.
+    /// Since when nobody has been reading; nothing while somebody does, or may poll again.
     #[must_use]
     pub fn alone_since(&self) -> Option<Instant> {
         let state = *self.state.borrow();
-        (state.readers == 0).then_some(state.left)
+        let since = state.until.map_or(state.left, |until| until.max(state.left));
+        (state.readers == 0 && since <= Instant::now()).then_some(since)
     }
 
     /// Waits until nobody has read for as long as the stream's policy says; for ever if leaving is not stopping.
@@ -51,9 +59,10 @@ impl Audience {
         let mut state = self.state.subscribe();
         let empty = |state: &State| state.armed && state.readers == 0;
         loop {
-            let visits = state.wait_for(empty).await.expect("the sender is part of self").visits;
+            let State { visits, until, .. } = *state.wait_for(empty).await.expect("the sender is part of self");
+            let there = until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
             tokio::select! {
-                () = tokio::time::sleep(grace) => return,
+                () = sleep(there.saturating_add(grace)) => return,
                 _ = state.wait_for(|state| !empty(state) || state.visits != visits) => {}
             }
         }
@@ -64,6 +73,8 @@ impl Audience {
 pub struct Attached {
     live: Arc<Live>,
     leaves: bool,
+    /// How long it is there after it has gone.
+    polls: Duration,
 }
 
 impl Attached {
@@ -75,7 +86,12 @@ impl Attached {
             state.visits += 1;
             state.armed = true;
         });
-        Self { live, leaves: true }
+        Self { live, leaves: true, polls: Duration::ZERO }
+    }
+
+    /// This reader will come again within this time, and has left only if it does not.
+    pub fn polls(&mut self, apart: Duration) {
+        self.polls = apart;
     }
 
     /// The connection is being ended by lastword itself: this reader will go, and has not left.
@@ -90,13 +106,16 @@ impl Drop for Attached {
             state.readers -= 1;
             state.left = Instant::now();
             state.armed &= self.leaves;
+            if self.polls > Duration::ZERO {
+                state.until = state.until.max(Some(Instant::now() + self.polls));
+            }
         });
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::{Instant, timeout};
+    use tokio::time::timeout;
 
     use super::*;
     use crate::id::StreamId;
@@ -145,6 +164,37 @@ mod tests {
         drop(back);
         waiting.await.expect("ran");
         assert_eq!(began.elapsed(), grace - Duration::from_secs(1) + LONG + grace);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_polls_has_left_only_when_the_next_poll_does_not_come() {
+        let apart = Duration::from_secs(30);
+        for (on_disconnect, grace) in [
+            (OnDisconnect::Cancel, Duration::ZERO),
+            (OnDisconnect::CancelAfter(Duration::from_secs(10)), Duration::from_secs(10)),
+        ] {
+            let live = live(on_disconnect);
+            let waiting = tokio::spawn({
+                let live = live.clone();
+                async move { live.audience.abandoned().await }
+            });
+            for _ in 0..5 {
+                let mut poll = Attached::new(live.clone());
+                poll.polls(apart);
+                tokio::time::sleep(LONG).await;
+                drop(poll);
+                tokio::time::sleep(apart - Duration::from_secs(1)).await;
+                assert!(!waiting.is_finished(), "{on_disconnect:?}: it comes again");
+            }
+            let mut last = Attached::new(live.clone());
+            last.polls(apart);
+            let went = Instant::now();
+            drop(last);
+            // Another reader's visit takes nothing from that.
+            drop(Attached::new(live.clone()));
+            waiting.await.expect("ran");
+            assert_eq!(went.elapsed(), apart + grace, "{on_disconnect:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

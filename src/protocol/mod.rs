@@ -20,7 +20,12 @@ pub use named::Named;
 
 use bytes::BytesMut;
 
-use crate::{event::Event, id::Cursor, record::Record, wire::Rope};
+use crate::{
+    event::Event,
+    id::Cursor,
+    record::Record,
+    wire::{Form, Rope},
+};
 
 /// Why a body is not a request: which member, what is wrong with it, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -84,6 +89,9 @@ pub enum DecodeError {
 ///
 /// A reader that starts in the middle lets the encoder [`skip`](Encode::skip) what came before, so that it knows what it must.
 pub trait Encode: Send {
+    /// In which form the frames are.
+    const FORM: Form = Form::Sse;
+
     /// Takes in a record that the client has already seen. Its header should do: only of rare kinds may JSON be parsed.
     fn skip(&mut self, record: &Record<'_>);
 
@@ -99,6 +107,21 @@ pub trait Encode: Send {
     /// Whether this record tells a reader of this protocol something that the upstream said. With the first one its answer has begun.
     fn is_said(record: &Record<'_>) -> bool {
         record.head.is_content()
+    }
+
+    /// The client has seen so many bytes of the text of the first record that follows. False where such a part cannot be left out.
+    fn begin_within(&mut self, _bytes: usize) -> bool {
+        false
+    }
+
+    /// What the client has seen when it was shown all that was encoded up to this record: less, where something is held.
+    fn place(&self, read: Cursor) -> (Cursor, usize) {
+        (read, 0)
+    }
+
+    /// Whether the answer ended in a way that this protocol has no word for in this form, so that the body can only be broken off.
+    fn broken(&self) -> bool {
+        false
     }
 
     /// Whether a reader that starts in the middle needs the records before (false where each frame stands for itself).

@@ -40,6 +40,17 @@ impl Reader {
         Self { id, store, tail, after, ended: false, page: Page::default() }
     }
 
+    /// The last record behind which it reads.
+    #[must_use]
+    pub fn place(&self) -> Cursor {
+        self.after
+    }
+
+    /// Moves it to the place behind this record, which exists.
+    pub fn go_on_behind(&mut self, after: Cursor) {
+        self.after = after;
+    }
+
     /// The next records, at most about `max` bytes: at once while there are any, else when there are; nothing after the last.
     ///
     /// Cancel safe: the cursor moves only when the page is given back.

@@ -80,11 +80,11 @@ function timed(t) {
 }
 
 test('the_first_connection_has_no_cursor_and_a_cut_one_comes_back_after_the_last_id', () => {
-  assert.equal(source().url, 'http://gateway.test/v1/streams/s1/events?heartbeat=event');
+  assert.equal(source().url, 'http://gateway.test/v1/streams/s1/events?heartbeat=event&chunking=token');
   source().open().say('start', { id: 's1' }, 0).text(4, 'a').text(5, 'b');
   reader.cut();
   reader.open();
-  assert.equal(source().url, 'http://gateway.test/v1/streams/s1/events?heartbeat=event&after=5');
+  assert.equal(source().url, 'http://gateway.test/v1/streams/s1/events?heartbeat=event&chunking=token&after=5');
   source().open().text(6, 'c');
   assert.equal(text(), 'abc');
   assert.deepEqual([reader.resumes, reader.repeats, reader.cursor], [1, 0, 6]);

@@ -87,7 +87,7 @@ impl Upstream {
     /// The log of its answer, as a generation writes it.
     fn log(&self) -> Vec<BytesMut> {
         let protocol = &self.protocol[1..];
-        let begin = Begin { model: "up/m".into(), backend: "up".into(), protocol: protocol.into(), metadata: None };
+        let begin = Begin { model: "up/m".into(), backend: "up".into(), protocol: protocol.into(), ..Begin::default() };
         let attempt =
             Attempt { n: 1, backend: "up".into(), protocol: protocol.into(), model: "m".into(), ..Attempt::default() };
         let opening = [Event::Begin(begin), Event::Attempt(attempt)];

@@ -331,7 +331,7 @@ impl ChatEncode {
     }
 
     fn write(&self, data: &[u8], cursor: Option<Cursor>, out: &mut BytesMut) {
-        let id = cursor.map(|cursor| EventId { prefix: Some(&self.envelope.stream), n: cursor.0 });
+        let id = cursor.map(|cursor| EventId { prefix: Some(&self.envelope.stream), n: cursor.0, within: 0 });
         write_event(out, None, data, None, id);
     }
 

@@ -295,7 +295,7 @@ impl Encode for MessagesEncode {
     fn encode(&mut self, cursor: Cursor, record: &Record<'_>, out: &mut BytesMut) {
         let mut frames = Frames { out: Some(out), name: Cow::Borrowed(""), data: mem::take(&mut self.data) };
         self.take(record, &mut frames);
-        frames.flush(Some(EventId { prefix: Some(&self.envelope.stream), n: cursor.0 }));
+        frames.flush(Some(EventId { prefix: Some(&self.envelope.stream), n: cursor.0, within: 0 }));
         self.data = frames.data;
     }
 }

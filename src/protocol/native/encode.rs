@@ -6,11 +6,14 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::{
-    event::{Event, PartType},
+    event::{At, Event, PartType},
     id::{Cursor, StreamId},
     protocol::Encode,
     record::{Kind, Record},
-    wire::sse::{EventId, write_event},
+    wire::{
+        Form, Frame,
+        sse::{EventId, Sse, write_event},
+    },
 };
 
 /// The first event of a connection without a cursor. It is made from what is known of the stream, and its id is 0.
@@ -26,11 +29,12 @@ pub struct Start<'a> {
     pub events_url: String,
 }
 
-/// The encoder.
+/// The encoder, in one of the forms; server-sent events where nothing else is said.
 #[derive(Clone, Debug, Default)]
-pub struct Native {
+pub struct Native<F = Sse> {
     /// On answers to a POST: the stream's id, which goes before each cursor.
     prefix: Option<String>,
+    frame: F,
 }
 
 impl Native {
@@ -43,31 +47,72 @@ impl Native {
     /// For the answer to a POST, whose URL names no stream.
     #[must_use]
     pub fn long(id: StreamId) -> Self {
-        Self { prefix: Some(id.to_string()) }
+        Self { prefix: Some(id.to_string()), frame: Sse }
+    }
+}
+
+/// A place in a stream: behind a record, and so many bytes of the next one's text further on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Spot {
+    pub(super) cursor: Cursor,
+    pub(super) within: usize,
+}
+
+/// The event of a piece of a part: its name and its data.
+pub(super) fn said(at: At, text: &str) -> (Option<&'static str>, Vec<u8>) {
+    let (name, data) = match at.of {
+        PartType::ToolCall => (Some("tool_call"), json!({ "index": at.part, "arguments": text })),
+        PartType::Reasoning | PartType::ReasoningSummary => (Some("reasoning"), json!({ "text": text })),
+        _ => (None, json!({ "text": text })),
+    };
+    (name, data.to_string().into_bytes())
+}
+
+impl<F: Frame> Native<F> {
+    /// In another form.
+    #[must_use]
+    pub fn written<G>(self, frame: G) -> Native<G> {
+        Native { prefix: self.prefix, frame }
     }
 
     /// Appends the first event; `retry` tells the client how many milliseconds to wait before it comes back.
-    pub fn start(&self, start: &Start<'_>, retry: Option<u32>, out: &mut BytesMut) {
+    pub fn start(&mut self, start: &Start<'_>, retry: u32, out: &mut BytesMut) {
         let data = serde_json::to_vec(start).expect("plain data");
-        write_event(out, Some("start"), &data, retry, Some(self.id(Cursor::START)));
+        match F::FORM {
+            Form::Sse => write_event(out, Some("start"), &data, Some(retry), Some(self.id(Cursor::START))),
+            _ => self.event(Some("start"), &data, Cursor::START, out),
+        }
+    }
+
+    /// The event that stands for all up to this record, without its data: what goes before that, and what behind.
+    pub fn snapshot(&mut self, upto: Cursor) -> (BytesMut, BytesMut) {
+        let (mut before, mut behind) = (BytesMut::new(), BytesMut::new());
+        let Self { prefix, frame } = self;
+        let id = Some(EventId { prefix: prefix.as_deref(), n: upto.0, within: 0 });
+        frame.begin(&mut before, Some("snapshot"), id);
+        frame.end(&mut behind, id);
+        (before, behind)
     }
 
     fn id(&self, cursor: Cursor) -> EventId<'_> {
-        EventId { prefix: self.prefix.as_deref(), n: cursor.0 }
+        EventId { prefix: self.prefix.as_deref(), n: cursor.0, within: 0 }
     }
 
-    fn event(&self, name: Option<&str>, data: &[u8], cursor: Cursor, out: &mut BytesMut) {
-        write_event(out, name, data, None, Some(self.id(cursor)));
+    fn event(&mut self, name: Option<&str>, data: &[u8], cursor: Cursor, out: &mut BytesMut) {
+        self.told(name, data, Spot { cursor, within: 0 }, out);
+    }
+
+    /// Appends an event after which a client is at this spot.
+    pub(super) fn told(&mut self, name: Option<&str>, data: &[u8], spot: Spot, out: &mut BytesMut) {
+        let Self { prefix, frame } = self;
+        let id = EventId { prefix: prefix.as_deref(), n: spot.cursor.0, within: spot.within };
+        frame.event(out, name, data, Some(id));
     }
 
     /// The rest: events whose data is not the record's payload to the letter.
-    fn rare(&self, event: &Event<'_>, cursor: Cursor, out: &mut BytesMut) {
+    fn rare(&mut self, event: &Event<'_>, cursor: Cursor, out: &mut BytesMut) {
         let (name, data) = match event {
-            Event::Delta(at, delta) => match at.of {
-                PartType::ToolCall => (Some("tool_call"), json!({ "index": at.part, "arguments": delta.text })),
-                PartType::Reasoning | PartType::ReasoningSummary => (Some("reasoning"), json!({ "text": delta.text })),
-                _ => (None, json!({ "text": delta.text })),
-            },
+            Event::Delta(at, delta) => said(*at, &delta.text),
             Event::PartStart(at, start) => {
                 let tool = start.tool.as_ref();
                 let mut call = json!({ "index": at.part });
@@ -77,19 +122,23 @@ impl Native {
                 if let Some(name) = tool.and_then(|tool| tool.name.as_deref()) {
                     call["name"] = name.into();
                 }
-                (Some("tool_call"), call)
+                (Some("tool_call"), call.to_string().into_bytes())
             }
             Event::Custom(custom) if !custom.data.is_empty() => {
                 let name = (!custom.name.is_empty()).then_some(custom.name.as_str());
-                return self.event(name, custom.data.as_bytes(), cursor, out);
+                let Self { prefix, frame } = self;
+                let id = EventId { prefix: prefix.as_deref(), n: cursor.0, within: 0 };
+                return frame.foreign(out, name, &custom.data, Some(id));
             }
             _ => return,
         };
-        self.event(name, data.to_string().as_bytes(), cursor, out);
+        self.event(name, &data, cursor, out);
     }
 }
 
-impl Encode for Native {
+impl<F: Frame> Encode for Native<F> {
+    const FORM: Form = F::FORM;
+
     /// Each record says all that its event needs.
     const FOLDS: bool = false;
 
@@ -119,13 +168,17 @@ impl Encode for Native {
             _ => {}
         }
     }
+
+    fn broken(&self) -> bool {
+        self.frame.broken()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
-        event::{At, Delta, End, Finish, Json, PartStart, Reason, Status, Tool, Usage},
+        event::{Delta, End, Finish, Json, PartStart, Reason, Status, Tool, Usage},
         record::write,
     };
 

@@ -3,10 +3,14 @@
 //! Requests become prompts here, records become events and states. Text is the default event, so that `onmessage` is all a
 //! simple client needs; everything else has a name.
 
+mod chunk;
 mod encode;
 mod request;
 mod state;
+mod text;
 
+pub use chunk::Chunks;
 pub use encode::{Native, Start};
 pub use request::{Asked, on_text, parse};
 pub use state::{Answer, State, events_url, rfc3339};
+pub use text::Text;

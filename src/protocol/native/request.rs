@@ -4,7 +4,7 @@ use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Map, Value};
 
 use crate::{
-    event::Json,
+    event::{Chunking, Json},
     near::Unknown,
     prompt::{Message, OnDisconnect, Params, Prompt, Role, Stops},
     protocol::BadRequest,
@@ -41,6 +41,7 @@ struct Create {
     tool_choice: Option<Json>,
     response_format: Option<Json>,
     on_disconnect: Option<OnDisconnect>,
+    chunking: Option<Chunking>,
     metadata: Option<Json>,
     backend_options: Option<Json>,
     strict: Option<bool>,
@@ -145,6 +146,7 @@ pub fn parse(body: &[u8]) -> Result<Asked, BadRequest> {
         backend_options: create.backend_options,
         metadata: create.metadata,
         on_disconnect: create.on_disconnect.unwrap_or_default(),
+        chunking: create.chunking,
         strict: create.strict.unwrap_or_default(),
         body: serde_json::from_slice(body).ok(),
         ..Prompt::default()
@@ -220,6 +222,7 @@ mod tests {
             (r#"{"prompt":"x","max_tokens":-1}"#, "max_tokens", ""),
             (r#"{"prompt":"x","metadata":[1]}"#, "metadata", "object"),
             (r#"{"prompt":"x","on_disconnect":{"cancel_after":"soon"}}"#, "on_disconnect", ""),
+            (r#"{"prompt":"x","chunking":"words"}"#, "chunking", "did you mean `word`?"),
             (r#"{"prompt":7}"#, "prompt", ""),
             ("hello", "", "text/plain"),
             (r#"{"prompt":"x""#, "", "text/plain"),

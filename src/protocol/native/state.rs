@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     event::{Attempt, Begin, Event, Failure, Json, PartType, Reason, Status, Usage},
@@ -88,7 +88,8 @@ impl State {
 }
 
 /// What the model said: the first choice's parts, folded from the log.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Answer {
     /// The words.
     pub text: String,
@@ -101,7 +102,7 @@ pub struct Answer {
 }
 
 /// One call of a tool.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Call {
     /// Which part of the answer it is: the `index` of its events.
     index: u16,

@@ -55,7 +55,7 @@ impl<'a> Sink<'a> {
 
     /// The record has no more frames.
     pub(super) fn end(self, stream: &str, cursor: Cursor) -> Vec<Rope> {
-        let id = Some(EventId { prefix: Some(stream), n: cursor.0 });
+        let id = Some(EventId { prefix: Some(stream), n: cursor.0, within: 0 });
         match self {
             Self::Reader { out, open: true, .. } => end_event(out, id),
             Self::Shared(mut frames) => {

@@ -10,4 +10,4 @@ mod read;
 mod write;
 
 pub use read::{Frame, Frames, Parser, TooLong};
-pub use write::{EventId, HEARTBEAT, begin_event, digits, end_event, put_number, write_event};
+pub use write::{EventId, HEARTBEAT, Sse, begin_event, digits, end_event, put_number, write_event};

@@ -9,6 +9,8 @@
 use bytes::BytesMut;
 use memchr::{memchr, memchr2, memchr3};
 
+use crate::wire::{Form, Frame};
+
 /// What is written when nothing else was for a while. One comment line and no blank line, since
 /// after a blank line some clients report an empty message.
 pub const HEARTBEAT: &[u8] = b":\n";
@@ -16,7 +18,8 @@ pub const HEARTBEAT: &[u8] = b":\n";
 /// Room for everything but name and data: field names, a retry, a stream id, a cursor.
 const FRAMING: usize = 128;
 
-/// The id of an event: its number, on answers to a POST with the stream's id and `-` before it.
+/// The id of an event: its number, on answers to a POST with the stream's id and `-` before it; where it ends within what has the
+/// next number, with `.` and how far behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EventId<'a> {
     /// The stream's id, of the characters `0-9 A-Z a-z . _ ~` and `-`: other bytes in a
@@ -24,6 +27,8 @@ pub struct EventId<'a> {
     pub prefix: Option<&'a str>,
     /// The number.
     pub n: u64,
+    /// How far within the next one; 0 is not at all.
+    pub within: usize,
 }
 
 /// Appends one event.
@@ -58,6 +63,29 @@ pub fn write_event(
     }
     put_id(out, id);
     out.extend_from_slice(b"\n");
+}
+
+/// The writer, where the form is a choice.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sse;
+
+impl Frame for Sse {
+    const FORM: Form = Form::Sse;
+
+    fn begin(&mut self, out: &mut BytesMut, name: Option<&str>, _: Option<EventId<'_>>) {
+        match name {
+            Some(name) => begin_event(out, name),
+            None => out.extend_from_slice(b"data: "),
+        }
+    }
+
+    fn end(&mut self, out: &mut BytesMut, id: Option<EventId<'_>>) {
+        end_event(out, id);
+    }
+
+    fn event(&mut self, out: &mut BytesMut, name: Option<&str>, data: &[u8], id: Option<EventId<'_>>) {
+        write_event(out, name, data, None, id);
+    }
 }
 
 /// Begins an event whose data the caller appends: one line, and not empty. [`end_event`] must follow.
@@ -101,7 +129,7 @@ fn put_name(out: &mut BytesMut, name: &str) {
 }
 
 fn put_id(out: &mut BytesMut, id: Option<EventId<'_>>) {
-    let Some(EventId { prefix, n }) = id else { return };
+    let Some(EventId { prefix, n, within }) = id else { return };
     out.extend_from_slice(b"id: ");
     if let Some(prefix) = prefix {
         debug_assert!(prefix.bytes().all(is_id_byte), "not a prefix for an id: {prefix:?}");
@@ -109,6 +137,10 @@ fn put_id(out: &mut BytesMut, id: Option<EventId<'_>>) {
         out.extend_from_slice(b"-");
     }
     put_number(out, n);
+    if within > 0 {
+        out.extend_from_slice(b".");
+        put_number(out, within as u64);
+    }
     out.extend_from_slice(b"\n");
 }
 
@@ -156,7 +188,7 @@ mod tests {
 
     #[test]
     fn fields_come_in_order_with_the_id_last() {
-        let id = EventId { prefix: Some("0199-a"), n: 42 };
+        let id = EventId { prefix: Some("0199-a"), n: 42, within: 0 };
         assert_eq!(
             written(Some("start"), "{}", Some(1180), Some(id)),
             "event: start\ndata: {}\nretry: 1180\nid: 0199-a-42\n\n"
@@ -165,7 +197,7 @@ mod tests {
 
     #[test]
     fn an_event_written_in_two_steps_is_the_same() {
-        let id = EventId { prefix: Some("0199-a"), n: 42 };
+        let id = EventId { prefix: Some("0199-a"), n: 42, within: 0 };
         for id in [None, Some(id)] {
             let mut out = BytesMut::new();
             begin_event(&mut out, "start");
@@ -178,7 +210,13 @@ mod tests {
     #[test]
     fn what_is_absent_is_not_written() {
         assert_eq!(written(None, "{}", None, None), "data: {}\n\n");
-        assert_eq!(written(None, "{}", None, Some(EventId { prefix: None, n: 0 })), "data: {}\nid: 0\n\n");
+        assert_eq!(written(None, "{}", None, Some(EventId { prefix: None, n: 0, within: 0 })), "data: {}\nid: 0\n\n");
+    }
+
+    #[test]
+    fn an_event_that_ends_within_a_record_says_so_in_its_id() {
+        let id = EventId { prefix: Some("0199"), n: 4, within: 17 };
+        assert_eq!(written(None, "{}", None, Some(id)), "data: {}\nid: 0199-4.17\n\n");
     }
 
     #[test]
@@ -232,7 +270,7 @@ mod tests {
         #[test]
         #[should_panic(expected = "not a prefix")]
         fn a_prefix_that_is_no_stream_id() {
-            written(None, "{}", None, Some(EventId { prefix: Some("a:b"), n: 1 }));
+            written(None, "{}", None, Some(EventId { prefix: Some("a:b"), n: 1, within: 0 }));
         }
     }
 

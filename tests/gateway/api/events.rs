@@ -99,7 +99,8 @@ async fn a_cursor_that_cannot_be_served_is_reset_before_the_end() {
     let unknown = [
         "rubbish",
         "-1",
-        "1.5",
+        "1.",
+        ".5",
         "+1",
         "0x1",
         "99999999999999999999999",

@@ -1,9 +1,11 @@
 //! The native API, sentence by sentence. The files mirror the URLs.
 
+mod chunking;
 mod cors;
 mod create;
 mod errors;
 mod events;
+mod forms;
 mod operations;
 mod page;
 mod privacy;
