@@ -130,6 +130,12 @@ impl Answer {
         !self.ready.is_empty()
     }
 
+    /// Whether there is a connection at the moment.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.connection.is_some()
+    }
+
     /// Cuts the connection, with what came over it and was not handed out, and lets the next one begin at once.
     pub fn cut(&mut self) {
         self.ready.clear();
@@ -276,5 +282,38 @@ impl Connection {
             ready.push_back(Event { cursor, name: frame.event.to_owned(), data: frame.data.to_owned() });
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::{super::Client, *};
+
+    const BEGUN: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: {\"text\":\"one\"}\nid: 7\n\n";
+
+    #[tokio::test]
+    async fn a_connection_that_falls_silent_is_given_up_after_three_heartbeats() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        tokio::spawn(async move {
+            let (mut socket, _) = listener.accept().await.expect("a reader");
+            let _request = socket.read(&mut [0; 4096]).await;
+            socket.write_all(BEGUN.as_bytes()).await.expect("sent");
+            std::future::pending::<()>().await;
+        });
+        let client = Client::new(&url, Duration::from_secs(5)).expect("a client");
+        let mut answer = Lastword::new(client, Duration::from_secs(60)).follow(StreamId::new(), None);
+        assert!(matches!(answer.next().await, Ok(Step::Event(event)) if event.cursor == Some(Cursor(7))));
+        tokio::time::pause();
+        let began = Instant::now();
+        let cut = answer.next().await;
+        assert!(matches!(&cut, Ok(Step::Cut(why)) if why.contains("fell silent")), "{cut:?}");
+        assert!((SILENCE - Duration::from_secs(1)..=SILENCE).contains(&began.elapsed()), "{:?}", began.elapsed());
+        assert_eq!((answer.cursor(), answer.is_connected()), (Some(Cursor(7)), false));
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     io::Write,
     process::{Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -212,6 +213,19 @@ fn a_server_that_is_busy_is_waited_for_and_one_that_refuses_is_not() {
         let (printed, complaints, exit, asked) = play(&["tail", ID], vec![cut(), problem(refusal, "", code), cut()]);
         assert_eq!(complaints, format!("lastword: {} {code}: it is so; do this\n", &refusal[..3]));
         assert_eq!((&*printed, exit, asked.len()), ("1 ", Some(1), 2));
+    }
+}
+
+#[test]
+fn the_time_that_the_server_asks_for_is_waited() {
+    let cut = |retry: u64| events(&word(1).replace("id:", &format!("retry: {retry}\nid:")));
+    let rest = || events(&format!("{}{END}", word(2)));
+    let busy = problem("429 Too Many Requests", "retry-after: 2\r\n", "busy");
+    for responses in [vec![cut(2000), rest()], vec![cut(1), busy, rest()]] {
+        let began = Instant::now();
+        let (printed, _, code, _) = play(&["tail", ID], responses);
+        assert_eq!((&*printed, code), ("1 2 ", Some(0)));
+        assert!(began.elapsed() >= Duration::from_secs(2), "{:?}", began.elapsed());
     }
 }
 

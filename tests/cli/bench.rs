@@ -25,7 +25,9 @@ fn a_bench_agrees_with_the_server_and_finds_nothing_lost() {
         line.unwrap_or_else(|| panic!("no {name} in {metrics}")).parse().unwrap()
     };
     assert!(number("tokens") > 500.0, "{report}");
-    assert_eq!(number("resumes"), metric("lastword_resumes_total"), "{report}");
+    // The end may have come upon one that was on its way.
+    let resumes = metric("lastword_resumes_total");
+    assert!((0.0..=2.0).contains(&(resumes - number("resumes"))), "{resumes} {report}");
     assert!(number("resumes") > 4.0, "{report}");
     let answers: f64 = report["answers"].as_object().unwrap().values().map(|n| n.as_f64().unwrap()).sum();
     // Beside its words an answer has a few records of its own.

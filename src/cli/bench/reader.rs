@@ -73,8 +73,9 @@ impl Reader {
                     Step::Cut(_) => continue,
                     Step::Over => break None,
                 },
-                _ = dice.tick(), if self.load.drop > 0.0 => {
-                    if answer.id().is_some() && fastrand::f64() < self.load.drop {
+                // A connection that is being made is not disturbed: the server may count it, and we would not.
+                _ = dice.tick(), if self.load.drop > 0.0 && answer.is_connected() => {
+                    if fastrand::f64() < self.load.drop {
                         answer.cut();
                     }
                     continue;
