@@ -417,7 +417,7 @@ mod tests {
         assert!(!format!("{config:?}").contains("secret"));
         let upstream = Upstream::new("up", config, &["stream"]).expect("an upstream");
         assert!(!format!("{upstream:?}").contains("secret"));
-        assert_eq!((upstream.clocks.first, upstream.max_line), (Duration::from_secs(30), 4 << 20));
+        assert_eq!((upstream.clocks.first, upstream.max_line), (std::time::Duration::from_secs(30), 4 << 20));
         let error = BackendError::new(ErrorKind::Failed, "sk-secret in search by other-secret");
         assert_eq!(upstream.presentable(error).message, "*** in search by ***");
     }
