@@ -249,18 +249,22 @@ impl Lastword {
                 let to = response.location().unwrap_or_default();
                 Err(self.stranger(format!("it redirects to {to}; give its real address")).into())
             }
-            // Too late, too often, or a server (or a proxy before it) that is not all there at the moment.
-            408 | 429 | 500 | 502..=504 | 520..=530 => {
+            // Too late, too often, or a server that is not all there at the moment.
+            408 | 429 | 502..=504 | 520..=530 => {
                 let wait = response.retry_after();
-                Err(Trouble::Passing { why: refusal(response).await.to_string(), wait })
+                Err(Trouble::Passing { why: refusal(response).await.0.to_string(), wait })
             }
-            _ => Err(refusal(response).await.into()),
+            status => match (status, refusal(response).await) {
+                // Of a proxy that finds nobody behind it.
+                (500, (failed, false)) => Err(Trouble::passing(failed.to_string())),
+                (_, (failed, _)) => Err(failed.into()),
+            },
         }
     }
 }
 
-/// What a refusal says, on one line.
-async fn refusal(response: Response) -> Failed {
+/// What a refusal says, on one line, and whether a lastword says it.
+async fn refusal(response: Response) -> (Failed, bool) {
     #[derive(Deserialize)]
     struct Problem {
         code: String,
@@ -269,12 +273,12 @@ async fn refusal(response: Response) -> Failed {
     }
     let status = response.status();
     let text = response.text(COMPLAINT).await;
-    let words = match serde_json::from_str(&text) {
+    let (words, known) = match serde_json::from_str(&text) {
         Ok(Problem { code, detail, remedy: Some(remedy) }) if !detail.contains(&remedy) => {
-            format!("{code}: {detail}; {remedy}")
+            (format!("{code}: {detail}; {remedy}"), true)
         }
-        Ok(Problem { code, detail, .. }) => format!("{code}: {detail}"),
-        Err(_) => "with no word of why that a lastword would say".to_owned(),
+        Ok(Problem { code, detail, .. }) => (format!("{code}: {detail}"), true),
+        Err(_) => ("with no word of why that a lastword would say".to_owned(), false),
     };
-    Failed::Refused { status, words }
+    (Failed::Refused { status, words }, known)
 }
