@@ -177,13 +177,13 @@ fn a_restart_in_mid_answer_is_seen_and_survived() {
 fn a_bench_shows_how_it_goes_and_ctrl_c_ends_it_with_its_result() {
     let folder = tempfile::tempdir().unwrap();
     let server = Serving::start(config(folder.path(), ""), &[]);
-    let terminal = Terminal::run(&server.url(), "bench --streams 4 --tokens 100000 --duration 1h", &[]);
+    let terminal = Terminal::run(&server.url(), "bench --streams 4 --tokens 2000 --duration 1h", &[]);
     let going = " tokens/s, 0 answers, 0 resumes, lost 0, doubled 0, errors 0";
     terminal.until_such(|text| text.contains(going) && !text.contains(": 0 tokens/s"));
     terminal.press("C-c");
     let text = terminal.until("[exit 130]");
     assert!(!text.contains("tokens/s"), "{text}");
-    for line in ["lost         0 bytes\n", "doubled      0 bytes\n", "errors       0\n", "token delay  p50 2"] {
+    for line in ["lost         0 bytes\n", "doubled      0 bytes\n", "errors       0\n", "token delay  p50 "] {
         assert!(text.contains(line), "{text}");
     }
 }
