@@ -149,6 +149,20 @@ fn a_server_that_was_never_there_is_not_waited_for() {
 }
 
 #[test]
+fn an_interrupt_stops_the_answer_and_all_that_was_said_is_printed() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Serving::start(config(folder.path(), "repeat = 1000\ndelay = \"1ms\"\n"), &[]);
+    let mut child = start(folder.path(), &server.url(), &["chat", "go"]);
+    let before = until(&mut child, 100);
+    let kill = Command::new("sh").args(["-c", "kill -INT $0", &child.id().to_string()]).status().unwrap();
+    assert!(kill.success());
+    let (printed, complaints, code) = end(child, before);
+    let state = server.state();
+    assert_eq!((state["status"].as_str(), state["text"].as_str()), (Some("cancelled"), Some(&*printed)));
+    assert_eq!((&*complaints, code), ("", Some(130)));
+}
+
+#[test]
 fn who_has_seen_enough_is_no_error() {
     let folder = tempfile::tempdir().unwrap();
     let server = Serving::start(config(folder.path(), "repeat = 1000\ndelay = \"1ms\"\n"), &[]);
