@@ -224,8 +224,12 @@ fn a_server_that_is_busy_is_waited_for_and_one_that_refuses_is_not() {
         let (printed, complaints, code, _) = play(&["tail", ID], responses);
         assert_eq!((&*printed, &*complaints, code), ("1 2 ", "", Some(0)));
     }
-    for (refusal, code) in [("404 Not Found", "stream_not_found"), ("410 Gone", "stream_expired"), ("401 No", "denied")]
-    {
+    for (refusal, code) in [
+        ("404 Not Found", "stream_not_found"),
+        ("410 Gone", "stream_expired"),
+        ("401 Unauthorized", "denied"),
+        ("500 Internal Server Error", "broken_template"),
+    ] {
         let (printed, complaints, exit, asked) = play(&["tail", ID], vec![cut(), problem(refusal, "", code), cut()]);
         assert_eq!(complaints, format!("lastword: {} {code}: it is so; do this\n", &refusal[..3]));
         assert_eq!((&*printed, exit, asked.len()), ("1 ", Some(1), 2));
