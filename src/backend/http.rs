@@ -7,7 +7,7 @@
 mod config;
 mod pass;
 
-use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use async_stream::try_stream;
 use futures_util::TryStreamExt;
@@ -276,7 +276,7 @@ impl Upstream {
             );
             return error;
         }
-        error.retry_after = retry_after(&response);
+        error.retry_after = response.retry_after();
         error.request_id = request_id(&response).map(str::to_owned);
         error.should_retry = response.header("x-should-retry").and_then(|word| word.parse().ok());
         let complaint = Complaint::read(&response.text(COMPLAINT_BYTES).await);
@@ -366,19 +366,6 @@ fn request_id(response: &Response) -> Option<&str> {
     response.header("x-request-id").or_else(|| response.header("request-id"))
 }
 
-/// `retry-after-ms`, else `retry-after` in seconds or as a date; the date is measured by the upstream's own clock.
-fn retry_after(response: &Response) -> Option<Duration> {
-    let number = |name| response.header(name)?.trim().parse::<f64>().ok();
-    if let Some(ms) = number("retry-after-ms") {
-        return Duration::try_from_secs_f64(ms / 1000.0).ok();
-    }
-    if let Some(seconds) = number("retry-after") {
-        return Duration::try_from_secs_f64(seconds).ok();
-    }
-    let date = |name| httpdate::parse_http_date(response.header(name)?).ok();
-    date("retry-after")?.duration_since(date("date")?).ok()
-}
-
 /// One line of a bounded length.
 fn trim(text: &str) -> String {
     let mut line = String::new();
@@ -444,7 +431,7 @@ mod tests {
         assert!(!format!("{config:?}").contains("secret"));
         let upstream = Upstream::new("up", config, &["stream"]).expect("an upstream");
         assert!(!format!("{upstream:?}").contains("secret"));
-        assert_eq!((upstream.clocks.first, upstream.max_line), (Duration::from_secs(30), 4 << 20));
+        assert_eq!((upstream.clocks.first, upstream.max_line), (std::time::Duration::from_secs(30), 4 << 20));
         let error = BackendError::new(ErrorKind::Failed, "sk-secret in search by other-secret");
         assert_eq!(upstream.presentable(error).message, "*** in search by ***");
     }

@@ -2,7 +2,11 @@
 //!
 //! Prints what would be listened on, who would be asked and what could be asked for; never a credential. Starts nothing.
 
-use std::{fmt, path::PathBuf};
+use std::{
+    fmt,
+    io::{self, Write as _},
+    path::PathBuf,
+};
 
 use clap::Args;
 
@@ -21,8 +25,7 @@ pub struct Check {
 
 impl Check {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        print!("{}", Summary(&super::configuration(self.config, &[])?));
-        Ok(())
+        Ok(write!(io::stdout(), "{}", Summary(&super::configuration(self.config, &[])?))?)
     }
 }
 

@@ -1,15 +1,20 @@
 //! The command line: what can be typed, and what its exit codes mean.
 //!
 //! One file a command. A command that was understood and failed exits with 1; one that was not understood, or whose
-//! configuration is wrong, with 2.
+//! configuration is wrong, with 2. What is printed goes where it may fail: a reader that has seen enough is no error.
 
-#![expect(clippy::print_stdout, reason = "a command line prints")]
-
+mod bench;
+mod chat;
 pub mod check;
+mod completions;
 mod prompts;
+mod remote;
+mod screen;
 mod serve;
 mod store;
+mod tail;
 mod upstream;
+mod watch;
 
 use std::{io, path::PathBuf, process::ExitCode};
 
@@ -30,8 +35,9 @@ Examples:
   lastword serve                                            with a mock model, on 127.0.0.1:8080
   lastword serve --backend http://127.0.0.1:11434           in front of any OpenAI-compatible server
   lastword check --config lastword.toml                     is this configuration right?
+  lastword chat 'Tell me a story'                           the answer as it comes, whatever happens to the connection
 
-Then ask, and read the answer as it comes:
+Or ask in your own way:
   curl -N 127.0.0.1:8080/v1/streams -H 'accept: text/event-stream' -d '{\"prompt\":\"Tell me a story\"}'";
 
 #[derive(Debug, Subcommand)]
@@ -39,27 +45,44 @@ enum Command {
     Serve(serve::Serve),
     Check(check::Check),
     Prompts(prompts::Prompts),
+    Chat(chat::Chat),
+    Tail(tail::Tail),
+    Bench(bench::Bench),
     Store(store::Store),
+    Completions(completions::Completions),
 }
+
+/// The exit code after Ctrl-C: what a shell makes of a program that it ended.
+const INTERRUPTED: u8 = 130;
+
+/// What was typed cannot be meant.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Usage(String);
 
 /// Does what the command line says.
 #[must_use]
 pub fn run() -> ExitCode {
+    let well = |()| ExitCode::SUCCESS;
     let done = match Line::parse().command {
-        Command::Serve(serve) => serve.run(),
-        Command::Check(check) => check.run(),
-        Command::Prompts(prompts) => prompts.run(),
-        Command::Store(store) => store.run(),
+        Command::Serve(serve) => serve.run().map(well),
+        Command::Check(check) => check.run().map(well),
+        Command::Prompts(prompts) => prompts.run().map(well),
+        Command::Chat(chat) => chat.run(),
+        Command::Tail(tail) => tail.run(),
+        Command::Bench(bench) => bench.run(),
+        Command::Store(store) => store.run().map(well),
+        Command::Completions(completions) => completions.run().map(well),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         // Who reads what is printed has seen enough.
         Err(error) if error.downcast_ref().is_some_and(|io: &io::Error| io.kind() == io::ErrorKind::BrokenPipe) => {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("lastword: {error:#}");
-            ExitCode::from(if error.is::<config::Error>() { 2 } else { 1 })
+            screen::tell(&format!("{error:#}"));
+            ExitCode::from(if error.is::<config::Error>() || error.is::<Usage>() { 2 } else { 1 })
         }
     }
 }

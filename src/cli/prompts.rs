@@ -1,6 +1,9 @@
 //! `lastword prompts`: which named prompts there are, and what each takes.
 
-use std::path::PathBuf;
+use std::{
+    io::{self, Write, stdout},
+    path::PathBuf,
+};
 
 use anyhow::bail;
 use clap::Args;
@@ -14,7 +17,7 @@ use crate::template::{Template, Templates};
 #[command(after_help = "\
 Example:
   lastword prompts
-  curl 127.0.0.1:8080/v1/streams -d '{\"template\":\"translate\",\"variables\":{\"text\":\"Good day\",\"to\":\"French\"}}'")]
+  lastword chat --template translate --var to=French 'Good day'")]
 pub(super) struct Prompts {
     /// The file; else lastword.toml in the working directory, else the built-in defaults
     #[arg(long, value_name = "FILE")]
@@ -29,11 +32,11 @@ impl Prompts {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let config = super::configuration(self.config, &[])?;
         let templates = Templates::new(config.prompts.path);
-        let mut broken = Vec::new();
+        let (mut out, mut broken) = (stdout().lock(), Vec::new());
         for name in templates.names() {
             match templates.get(&name) {
-                Ok(template) if self.json => println!("{}", template.describe(&name)),
-                Ok(template) => print(&name, &template),
+                Ok(template) if self.json => writeln!(out, "{}", template.describe(&name))?,
+                Ok(template) => print(&mut out, &name, &template)?,
                 Err(error) => broken.push(error.to_string()),
             }
         }
@@ -44,14 +47,15 @@ impl Prompts {
     }
 }
 
-fn print(name: &str, template: &Template) {
-    println!("{name}: {}", template.description.as_deref().unwrap_or("without a description"));
+fn print(out: &mut impl Write, name: &str, template: &Template) -> io::Result<()> {
+    writeln!(out, "{name}: {}", template.description.as_deref().unwrap_or("without a description"))?;
     for (variable, about) in &template.variables {
         let must = match &about.default {
             Some(default) => format!("else {default}"),
             None => "required".to_owned(),
         };
         let what = about.description.clone().unwrap_or_else(|| about.r#type.to_string());
-        println!("  {variable:12} {what} ({must})");
+        writeln!(out, "  {variable:12} {what} ({must})")?;
     }
+    Ok(())
 }

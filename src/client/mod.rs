@@ -5,6 +5,14 @@
 //! are not followed, since a prompt and a key are meant for the origin that was configured. The environment's proxy
 //! (`HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`) is used for `https` only and never for loopback: what is spoken to in the clear
 //! is near. No error's text holds a path, a query or a credential.
+//!
+//! [`Lastword`] is a client of another lastword, and [`Answer`] reads one of its answers over any number of connections.
+
+mod answer;
+mod lastword;
+mod patience;
+mod response;
+mod secret;
 
 use std::{fmt, net::IpAddr, path::Path, time::Duration};
 
@@ -14,90 +22,25 @@ use reqwest::{
     Method, Url,
     header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
 };
-use serde::{Deserialize, Deserializer};
+
+use self::response::root_cause;
+pub use self::{
+    answer::{Answer, Event, Step},
+    lastword::{Ask, End, Failed, Fault, Lastword, State},
+    response::{Error, Response, Stage},
+    secret::{Secret, Secrets},
+};
 
 /// How long an idle connection is kept. Python and Node servers let go of one after 5 s, and a request that crosses their
 /// good-bye is lost; near servers are quick to reach again, far ones (TLS) are worth more patience.
 const IDLE_NEAR: Duration = Duration::from_secs(4);
 const IDLE_FAR: Duration = Duration::from_secs(60);
 
-/// How much, and how long, [`Response::release`] reads to see the end of a body.
-const LEFTOVER_BYTES: usize = 64 * 1024;
-const LEFTOVER_TIME: Duration = Duration::from_secs(1);
-
 /// A body that is handed on in pieces, as they come.
 pub type Pieces<E> = BoxStream<'static, Result<Bytes, E>>;
 
 /// Why a body that is handed on stopped in the middle: its sender's affair.
 pub type Broken = Box<dyn std::error::Error + Send + Sync>;
-
-/// A value that is never shown: `Debug` and `Display` write `***`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Takes the value; white space around it is no part of it (keys come out of files and shells).
-    #[must_use]
-    pub fn new(value: &str) -> Self {
-        Self(value.trim().to_owned())
-    }
-
-    /// Reads the value from a file.
-    ///
-    /// # Errors
-    /// When the file cannot be read as text.
-    pub fn from_file(path: &Path) -> std::io::Result<Self> {
-        std::fs::read_to_string(path).map(|text| Self::new(&text))
-    }
-
-    /// The value itself, for the wire.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
-
-impl fmt::Display for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
-
-impl<'de> Deserialize<'de> for Secret {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        String::deserialize(d).map(|value| Self::new(&value))
-    }
-}
-
-/// The secrets that a text written by somebody else may echo.
-#[derive(Clone, Debug, Default)]
-pub struct Secrets(Vec<Secret>);
-
-impl Secrets {
-    /// Remembers a secret. What has fewer than four bytes keeps nothing secret, and would make holes in ordinary words.
-    pub fn add(&mut self, secret: &Secret) {
-        if secret.0.len() >= 4 {
-            self.0.push(secret.clone());
-            // The longest first: a secret that is part of another one must not leave the rest of it behind.
-            self.0.sort_by_key(|secret| std::cmp::Reverse(secret.0.len()));
-        }
-    }
-
-    /// The text with `***` where a secret stood.
-    #[must_use]
-    pub fn scrub(&self, text: String) -> String {
-        self.0.iter().fold(text, |text, secret| match text.contains(&secret.0) {
-            true => text.replace(&secret.0, "***"),
-            false => text,
-        })
-    }
-}
 
 /// An origin cannot be spoken to as it is configured. The text says why, and repeats no value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -307,146 +250,11 @@ fn is_loopback(url: &Url) -> bool {
     host == "localhost" || host.ends_with(".localhost") || address.is_ok_and(|address| address.is_loopback())
 }
 
-/// A response whose head is here and whose body is on its way.
-pub struct Response {
-    origin: String,
-    inner: reqwest::Response,
-}
-
-impl fmt::Debug for Response {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Response").field("origin", &self.origin).field("status", &self.status()).finish_non_exhaustive()
-    }
-}
-
-impl Response {
-    /// The HTTP status.
-    #[must_use]
-    pub fn status(&self) -> u16 {
-        self.inner.status().as_u16()
-    }
-
-    /// A header's first value, if it is text.
-    #[must_use]
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.inner.headers().get(name)?.to_str().ok()
-    }
-
-    /// Where a redirect points to, as it may be shown: without query and credentials.
-    #[must_use]
-    pub fn location(&self) -> Option<String> {
-        let mut url = self.inner.url().join(self.header("location")?).ok()?;
-        url.set_query(None);
-        url.set_fragment(None);
-        // Neither can be set on a URL without a host, and there they cannot stand either.
-        let _no_host = url.set_username("").and(url.set_password(None));
-        Some(url.into())
-    }
-
-    /// The next bytes of the body, as they came; nothing at its end. Cancel safe.
-    ///
-    /// # Errors
-    /// When the connection broke before the body's end.
-    pub async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
-        self.inner.chunk().await.map_err(|error| Error::new(Stage::Body, &self.origin, error))
-    }
-
-    /// The body's first `limit` bytes as text, for error messages: of a body that breaks, what came of it.
-    pub async fn text(mut self, limit: usize) -> String {
-        let mut body = Vec::new();
-        while body.len() < limit
-            && let Ok(Some(chunk)) = self.chunk().await
-        {
-            body.extend_from_slice(&chunk);
-        }
-        body.truncate(limit);
-        String::from_utf8_lossy(&body).into_owned()
-    }
-
-    /// Lets go of a body of which all that matters was read. If its end is near, the connection serves the next request;
-    /// if not, it is closed. Nobody waits for this: it is a task of at most a second.
-    pub fn release(mut self) {
-        tokio::spawn(tokio::time::timeout(LEFTOVER_TIME, async move {
-            let mut read = 0;
-            while read < LEFTOVER_BYTES
-                && let Ok(Some(chunk)) = self.chunk().await
-            {
-                read += chunk.len();
-            }
-        }));
-    }
-}
-
-/// How far a request had come when it failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// No connection stood.
-    Connect,
-    /// The request was on its way, the response's head was not here.
-    Head,
-    /// In the middle of the response's body.
-    Body,
-}
-
-/// A request or its response broke. The text names the origin and the cause.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct Error {
-    /// How far it had come.
-    pub stage: Stage,
-    /// The connect clock ran out.
-    pub timed_out: bool,
-    message: String,
-}
-
-impl Error {
-    fn new(stage: Stage, origin: &str, error: reqwest::Error) -> Self {
-        let error = error.without_url();
-        let timed_out = error.is_timeout();
-        let cause = match timed_out {
-            true => "the `connect` clock ran out".to_owned(),
-            false => root_cause(&error),
-        };
-        let message = match stage {
-            Stage::Connect => format!("cannot connect to {origin}: {cause}"),
-            Stage::Head => format!("{origin} gave no answer: {cause}"),
-            Stage::Body => format!("the connection to {origin} broke in the middle of the answer: {cause}"),
-        };
-        Self { stage, timed_out, message }
-    }
-}
-
-/// The innermost error says what happened; those around it say where, which the caller knows better.
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const CONNECT: Duration = Duration::from_secs(1);
-
-    #[test]
-    fn a_secret_shows_itself_to_nobody() {
-        let secret = Secret::new(" sk-12345\n");
-        assert_eq!(format!("{secret:?} {secret}"), "*** ***");
-        assert_eq!(secret.expose(), "sk-12345");
-    }
-
-    #[test]
-    fn secrets_are_taken_out_of_a_text_the_longest_first() {
-        let mut secrets = Secrets::default();
-        for secret in ["sk-12345", "sk-12345-and-more", "abc"] {
-            secrets.add(&Secret::new(secret));
-        }
-        let text = "bad key sk-12345-and-more, not sk-12345; abc".to_owned();
-        assert_eq!(secrets.scrub(text), "bad key ***, not ***; abc");
-    }
 
     #[test]
     fn a_base_url_is_http_and_holds_nothing_secret() {

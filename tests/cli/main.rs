@@ -2,16 +2,24 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod answers;
+mod bench;
+mod cuts;
+mod server;
+mod terminal;
+
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
     path::Path,
-    process::{Child, Command, Output, Stdio},
+    process::{Command, Output},
     sync::mpsc,
     thread,
     time::Duration,
 };
+
+use server::Serving;
 
 /// Runs lastword in an empty environment.
 fn lastword(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
@@ -87,36 +95,19 @@ fn alone_it_says_how_it_is_used() {
     let folder = tempfile::tempdir().unwrap();
     let out = lastword(folder.path(), &[], &[]);
     assert!(text(&out.stderr).contains("Usage: lastword <COMMAND>"), "{}", text(&out.stderr));
-    let out = lastword(folder.path(), &["serve", "--help"], &[]);
-    assert!(text(&out.stdout).contains("lastword serve --backend http"), "{}", text(&out.stdout));
-    assert_eq!(out.status.code(), Some(0));
-}
-
-/// A server that is killed at the test's end, and what it says until it listens, without the times.
-struct Serving(Child, String);
-
-impl Serving {
-    fn start(folder: &Path, arguments: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lastword"));
-        command.current_dir(folder).args(["serve", "--listen", "127.0.0.1:0"]).args(arguments).env_clear();
-        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let mut said = String::new();
-        for line in BufReader::new(child.stderr.take().unwrap()).lines() {
-            let line = line.unwrap();
-            said.push_str(line.split_once(": ").map_or(&*line, |(_, message)| message));
-            said.push('\n');
-            if line.contains("listening on") {
-                break;
-            }
-        }
-        Self(child, said)
+    for command in ["serve", "check", "prompts", "chat", "tail", "bench", "store", "completions"] {
+        let out = lastword(folder.path(), &[command, "--help"], &[]);
+        assert!(text(&out.stdout).contains(&format!("\n  lastword {command}")), "{}", text(&out.stdout));
+        assert_eq!(out.status.code(), Some(0));
     }
 }
 
-impl Drop for Serving {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+#[test]
+fn completions_know_the_commands_and_their_flags() {
+    let folder = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let out = lastword(folder.path(), &["completions", shell], &[]);
+        assert!(text(&out.stdout).contains("reconnect-for"), "{shell}");
     }
 }
 
@@ -156,11 +147,10 @@ fn the_first_model_of_an_added_backend_is_the_default() {
     );
     let serving = Serving::start(folder.path(), &["--backend", &url]);
     assert!(asked.recv_timeout(DEADLINE).unwrap().starts_with("GET /v1/models HTTP/1.1\n"));
-    let said = &serving.1;
+    let said = &serving.said;
     assert!(said.contains(&format!("--backend has no path: taken as {url}/v1\n")), "{said}");
     assert!(said.contains("the default model is upstream/gemma, the first that --backend lists"), "{said}");
-    let listening = said.lines().last().unwrap().strip_prefix("listening on http://").unwrap();
-    let models = get(listening, "/v1/models");
+    let models = get(&serving.address, "/v1/models");
     assert!(models.contains("upstream/gemma") && models.contains("upstream/other"), "{models}");
 }
 
@@ -170,7 +160,7 @@ fn an_added_backend_without_a_list_is_asked_for_default() {
     let (url, asked) = upstream("HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
     let serving = Serving::start(folder.path(), &["--backend", &url]);
     asked.recv_timeout(DEADLINE).unwrap();
-    assert!(serving.1.contains("--backend is asked for a model called `default`, since "), "{}", serving.1);
+    assert!(serving.said.contains("--backend is asked for a model called `default`, since "), "{}", serving.said);
 }
 
 #[test]
@@ -178,6 +168,6 @@ fn a_named_model_of_an_added_backend_is_not_looked_for() {
     let folder = tempfile::tempdir().unwrap();
     // Nobody listens there, and nobody is asked.
     let serving = Serving::start(folder.path(), &["--backend", "http://127.0.0.1:1/v1", "--model", "gemma"]);
-    assert!(!serving.1.contains("--backend"), "{}", serving.1);
-    assert!(serving.1.contains("listening on http://127.0.0.1:"), "{}", serving.1);
+    assert!(!serving.said.contains("--backend"), "{}", serving.said);
+    assert!(serving.said.contains("listening on http://127.0.0.1:"), "{}", serving.said);
 }
