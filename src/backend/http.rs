@@ -1,13 +1,13 @@
 //! The driver of every backend that speaks HTTP: one request, one stream of server-sent events, one decoder.
 //!
 //! It knows statuses, content types and broken bodies, and nothing of what the frames mean: that is [`Decode`]'s. It knows no
-//! clock but the client's connect clock, and how long what may follow a whole answer is waited for. All that an upstream says of an error passes through one door, where it is trimmed and
-//! the configured credentials are taken out of it.
+//! clock but the client's connect clock, and how long what may follow a whole answer is waited for. All that an upstream says of an
+//! error passes through one door, where it is trimmed and the configured credentials are taken out of it.
 
 mod config;
 mod pass;
 
-use std::{borrow::Cow, fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use async_stream::try_stream;
 use futures_util::TryStreamExt;

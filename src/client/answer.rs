@@ -277,7 +277,7 @@ impl Connection {
         while let Some(frame) = frames.next().map_err(Failed::from)? {
             let cursor = match Seen::parse(frame.last_event_id) {
                 Seen::Short(cursor) | Seen::Long(_, cursor) => Some(cursor),
-                Seen::Unreadable => None,
+                Seen::Within(..) | Seen::Unreadable => None, // nobody asked for parts of records
             };
             ready.push_back(Event { cursor, name: frame.event.to_owned(), data: frame.data.to_owned() });
         }

@@ -148,7 +148,8 @@ impl Lastword {
     /// The lastword at this client's base URL. `patience` is how long it may be out of reach.
     #[must_use]
     pub fn new(client: Client, patience: Duration) -> Self {
-        Self { client, patience, met: Arc::default() }
+        // The model's own pieces, whatever the server's configuration says: a cursor is a record's then.
+        Self { client: client.query("chunking", "token"), patience, met: Arc::default() }
     }
 
     /// An answer to come. Nothing is sent before it is read.
