@@ -78,9 +78,9 @@ pub struct Settings {
 impl Api {
     /// With room for some bodies.
     #[must_use]
-    pub fn new(gateway: Arc<Gateway>, templates: Templates, settings: Settings) -> Self {
+    pub fn new(gateway: Arc<Gateway>, templates: Arc<Templates>, settings: Settings) -> Self {
         let bodies = Arc::new(Semaphore::new(body::IN_FLIGHT as usize));
-        Self { gateway, templates: Arc::new(templates), settings, bodies, retold: AllRetold::default() }
+        Self { gateway, templates, settings, bodies, retold: AllRetold::default() }
     }
 
     /// When a reader that is cut off should come back, in milliseconds: each another time, so that a deploy makes no storm.

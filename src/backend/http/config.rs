@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The section of a backend that speaks HTTP.
-#[derive(Clone, Deserialize)]
+#[derive(Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Where its API lies, such as `http://127.0.0.1:8000/v1`.
