@@ -150,7 +150,7 @@ impl Config {
         let (file, shown) = match named {
             Some(file) => (file, file.display().to_string()),
             None if usual.exists() => (usual.as_path(), FILE.to_owned()),
-            None => return Self::parse("built-in defaults", "", env, flags),
+            None => return Self::read("built-in defaults", "", working_directory, env, flags),
         };
         let text =
             std::fs::read_to_string(file).map_err(|error| Error::new(&shown, format!("cannot be read: {error}")))?;

@@ -219,3 +219,116 @@ impl Watch {
         (self.source.read)()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::{config::Env, gateway::Limits, store::memory::Memory, telemetry::Metrics};
+
+    /// A file, a server's watch of it, and how often that took it and refused it.
+    struct Desk {
+        folder: tempfile::TempDir,
+        watch: Watch,
+    }
+
+    impl Desk {
+        fn new(text: &str) -> Self {
+            let folder = tempfile::tempdir().expect("a folder");
+            let file = folder.path().join("lastword.toml");
+            fs::write(&file, text).expect("written");
+            let (path, home) = (file.clone(), folder.path().to_owned());
+            let read = move || Ok(Config::load(Some(&path), &home, &Env::new(), &[])?);
+            let config = read().expect("right");
+            let opened = open(&config.backends, &BTreeMap::new()).expect("open");
+            let store = Arc::new(Memory::new(Duration::MAX, u64::MAX));
+            let gateway = Gateway::new(store, router(&opened, &config), Limits::default(), Arc::new(Metrics::new()));
+            let templates = Arc::new(Templates::new(config.prompts.path.clone()));
+            let in_force = InForce { config, opened, gateway, templates };
+            let watch = Watch::new(Source { file, read: Box::new(read), look: LOOK }, in_force);
+            Self { folder, watch }
+        }
+
+        fn write(&self, name: &str, text: &str) {
+            fs::write(self.folder.path().join(name), text).expect("written");
+        }
+
+        /// Looks so often; what is the default then, and how many were taken and refused in all.
+        fn look(&mut self, times: usize) -> (Option<String>, [u64; 2]) {
+            (0..times).for_each(|_| self.watch.look(false));
+            self.told()
+        }
+
+        fn told(&self) -> (Option<String>, [u64; 2]) {
+            let gateway = &self.watch.in_force.gateway;
+            let metrics = gateway.metrics().render();
+            let count = |result: &str| {
+                let name = format!("lastword_config_reloads_total{{result=\"{result}\"}} ");
+                metrics.lines().find_map(|line| line.strip_prefix(&*name)?.parse().ok()).unwrap_or_default()
+            };
+            (gateway.router().default_model().map(str::to_owned), [count("applied"), count("refused")])
+        }
+    }
+
+    fn default(model: &str, counts: [u64; 2]) -> (Option<String>, [u64; 2]) {
+        (Some(format!("mock/{model}")), counts)
+    }
+
+    #[test]
+    fn what_is_being_written_is_not_read() {
+        let mut desk = Desk::new("default_model = \"mock/words\"");
+        assert_eq!(desk.look(3), default("words", [0, 0]), "nothing has changed");
+        for half in ["", "default", "default_model = \"mock/echo\"\n#"] {
+            desk.write("lastword.toml", half);
+            assert_eq!(desk.look(1), default("words", [0, 0]), "{half}");
+        }
+        assert_eq!(desk.look(1), default("echo", [1, 0]), "nobody has written meanwhile");
+        assert_eq!(desk.look(3), default("echo", [1, 0]));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_once_and_mended_by_whatever_mends_it() {
+        let mut desk = Desk::new("default_model = \"mock/words\"");
+        let up = "[backends.mock]\nkind = \"mock\"\n[backends.up]\nkind = \"openai\"\nbase_url = \"http://h\"\n\
+            api_key_file = \"key\"\n";
+        desk.write("lastword.toml", &format!("default_model = \"mock/echo\"\n{up}"));
+        assert_eq!(desk.look(5), default("words", [0, 1]), "there is no key");
+        desk.write("lastword.toml", "default_model = \"mock/no");
+        assert_eq!(desk.look(5), default("words", [0, 2]), "it is wrong in another way");
+        desk.watch.look(true);
+        assert_eq!(desk.told(), default("words", [0, 3]), "who asks is told again");
+        desk.write("lastword.toml", &format!("default_model = \"mock/echo\"\n{up}"));
+        assert_eq!(desk.look(5), default("words", [0, 4]));
+        desk.write("key", "secret");
+        assert_eq!(desk.look(1), default("echo", [1, 4]), "the file has not changed, and is right now");
+        assert_eq!(desk.look(5), default("echo", [1, 4]));
+    }
+
+    #[test]
+    fn what_comes_back_as_it_was_is_said_to_be_right_again() {
+        let mut desk = Desk::new("default_model = \"mock/words\"");
+        let file = desk.folder.path().join("lastword.toml");
+        fs::remove_file(&file).expect("removed");
+        assert_eq!(desk.look(5), default("words", [0, 1]), "no file is not the built-in defaults");
+        desk.write("lastword.toml", "default_model = \"mock/words\"");
+        assert_eq!(desk.look(5), default("words", [1, 1]));
+    }
+
+    #[test]
+    fn what_holds_until_a_restart_is_named_once_and_stays() {
+        let mut desk = Desk::new("default_model = \"mock/words\"");
+        desk.look(2);
+        let fixed = "default_model = \"mock/words\"\n[server]\nlisten = \"127.0.0.1:1\"\n[store]\nretain = \"2h\"\n\
+            [log]\nfilter = \"debug\"\n[limits]\nforget_all = true\n[prompts]\npath = \"p\"\n";
+        desk.write("lastword.toml", fixed);
+        assert_eq!(desk.look(5), default("words", [1, 0]));
+        let waiting = ["server.listen", "store.retain", "limits.forget_all", "log.filter"];
+        assert_eq!(desk.watch.waiting, waiting);
+        assert_eq!(desk.watch.in_force.config.server.listen.port(), 8080);
+        assert!(desk.watch.in_force.config.prompts.path.ends_with("p"));
+        desk.write("lastword.toml", "default_model = \"mock/words\"\n[server]\nheartbeat = \"15s\"\n");
+        assert_eq!(desk.look(5), default("words", [2, 0]), "a default that is written down is no change");
+        assert_eq!(desk.watch.waiting, [""; 0]);
+    }
+}
