@@ -9,6 +9,7 @@ pub mod check;
 mod prompts;
 mod serve;
 mod store;
+mod table;
 mod upstream;
 
 use std::{io, path::PathBuf, process::ExitCode};
@@ -29,7 +30,7 @@ const EXAMPLES: &str = "\
 Examples:
   lastword serve                                            with a mock model, on 127.0.0.1:8080
   lastword serve --backend http://127.0.0.1:11434           in front of any OpenAI-compatible server
-  lastword check --config lastword.toml                     is this configuration right?
+  lastword check --probe                                    is the configuration right, and does every backend answer?
 
 Then ask, and read the answer as it comes:
   curl -N 127.0.0.1:8080/v1/streams -H 'accept: text/event-stream' -d '{\"prompt\":\"Tell me a story\"}'";

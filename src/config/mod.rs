@@ -98,6 +98,12 @@ impl Backend {
         }
     }
 
+    /// Where its upstream is. It holds no credential.
+    #[must_use]
+    pub fn base_url(&self) -> Option<&str> {
+        self.http().map(|http| &*http.base_url)
+    }
+
     /// The file that holds its key, where it is not in the section itself.
     #[must_use]
     pub fn key_file(&self) -> Option<&Path> {
@@ -119,12 +125,12 @@ impl Backend {
     }
 }
 
-/// Its kind and where it is. The URL of a configuration that was read holds no credential.
+/// Its kind and where it is.
 impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.http() {
+        match self.base_url() {
             None => f.write_str(self.kind()),
-            Some(http) => write!(f, "{}, {}", self.kind(), http.base_url),
+            Some(url) => write!(f, "{}, {url}", self.kind()),
         }
     }
 }
