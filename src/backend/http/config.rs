@@ -20,7 +20,7 @@ pub struct Config {
     /// Its key.
     #[serde(default)]
     pub api_key: Option<Secret>,
-    /// A file that holds the key; read when the configuration is.
+    /// A file that holds the key; read when the configuration is, and when it has changed.
     #[serde(default)]
     pub api_key_file: Option<PathBuf>,
     /// Sent with each request.
