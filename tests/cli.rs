@@ -7,10 +7,10 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
     path::Path,
-    process::{Child, Command, Output, Stdio},
+    process::{Child, ChildStderr, Command, Output, Stdio},
     sync::mpsc,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Runs lastword in an empty environment.
@@ -93,15 +93,15 @@ fn alone_it_says_how_it_is_used() {
 }
 
 /// A server that is killed at the test's end, and what it says until it listens, without the times.
-struct Serving(Child, String);
+struct Serving(Child, String, BufReader<ChildStderr>);
 
 impl Serving {
     fn start(folder: &Path, arguments: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lastword"));
         command.current_dir(folder).args(["serve", "--listen", "127.0.0.1:0"]).args(arguments).env_clear();
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let mut said = String::new();
-        for line in BufReader::new(child.stderr.take().unwrap()).lines() {
+        let (mut said, mut log) = (String::new(), BufReader::new(child.stderr.take().unwrap()));
+        for line in log.by_ref().lines() {
             let line = line.unwrap();
             said.push_str(line.split_once(": ").map_or(&*line, |(_, message)| message));
             said.push('\n');
@@ -109,7 +109,7 @@ impl Serving {
                 break;
             }
         }
-        Self(child, said)
+        Self(child, said, log)
     }
 }
 
@@ -139,6 +139,23 @@ fn upstream<const N: usize>(answers: [&'static str; N]) -> (String, mpsc::Receiv
         }
     });
     (url, asked)
+}
+
+#[test]
+fn an_added_backend_stays_when_the_file_is_read_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let serving = Serving::start(folder.path(), &["--backend", "http://127.0.0.1:1/v1", "--model", "gemma"]);
+    let listening = serving.1.lines().last().unwrap().strip_prefix("listening on http://").unwrap();
+    fs::write(folder.path().join("lastword.toml"), "[backends.mine]\nkind = \"mock\"\n").unwrap();
+    let began = Instant::now();
+    while !get(listening, "/v1/models").contains("mine/words") {
+        assert!(began.elapsed() < DEADLINE, "it never looked");
+    }
+    let models = get(listening, "/v1/models");
+    assert!(
+        models.contains("\"default\":\"upstream/gemma\"") && models.contains("\"id\":\"upstream/gemma\""),
+        "{models}"
+    );
 }
 
 /// The response, head and body.
@@ -243,8 +260,10 @@ fn a_probe_says_who_does_not_answer_and_why_and_shows_no_key() {
         silent.local_addr().unwrap()
     );
     with_upstream(folder.path(), &url, &more);
+    let began = Instant::now();
     let out = lastword(folder.path(), &["check", "--probe", "--json", "--within", "500ms"], &[]);
     assert_eq!(out.status.code(), Some(1));
+    assert!(began.elapsed() < DEADLINE, "nobody is waited for longer");
     let told: Vec<serde_json::Value> =
         text(&out.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let reached = told.iter().map(|probe| format!("{}: {}", probe["backend"], probe["reachable"]).replace('"', ""));

@@ -238,8 +238,8 @@ mod tests {
             let folder = tempfile::tempdir().expect("a folder");
             let file = folder.path().join("lastword.toml");
             fs::write(&file, text).expect("written");
-            let (path, home) = (file.clone(), folder.path().to_owned());
-            let read = move || Ok(Config::load(Some(&path), &home, &Env::new(), &[])?);
+            let home = folder.path().to_owned();
+            let read = move || Ok(Config::load(None, &home, &Env::new(), &[])?);
             let config = read().expect("right");
             let opened = open(&config.backends, &BTreeMap::new()).expect("open");
             let store = Arc::new(Memory::new(Duration::MAX, u64::MAX));
@@ -320,13 +320,12 @@ mod tests {
         let mut desk = Desk::new("default_model = \"mock/words\"");
         desk.look(2);
         let fixed = "default_model = \"mock/words\"\n[server]\nlisten = \"127.0.0.1:1\"\n[store]\nretain = \"2h\"\n\
-            [log]\nfilter = \"debug\"\n[limits]\nforget_all = true\n[prompts]\npath = \"p\"\n";
+            [log]\nfilter = \"debug\"\n[limits]\nforget_all = true\n";
         desk.write("lastword.toml", fixed);
         assert_eq!(desk.look(5), default("words", [1, 0]));
         let waiting = ["server.listen", "store.retain", "limits.forget_all", "log.filter"];
         assert_eq!(desk.watch.waiting, waiting);
         assert_eq!(desk.watch.in_force.config.server.listen.port(), 8080);
-        assert!(desk.watch.in_force.config.prompts.path.ends_with("p"));
         desk.write("lastword.toml", "default_model = \"mock/words\"\n[server]\nheartbeat = \"15s\"\n");
         assert_eq!(desk.look(5), default("words", [2, 0]), "a default that is written down is no change");
         assert_eq!(desk.watch.waiting, [""; 0]);
