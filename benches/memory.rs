@@ -96,7 +96,8 @@ impl House {
             cors: vec![],
             hosts: None,
         };
-        let routes = api::router(Arc::new(Api::new(gateway.clone(), Templates::new("prompts".into()), settings)));
+        let routes =
+            api::router(Arc::new(Api::new(gateway.clone(), Arc::new(Templates::new("prompts".into())), settings)));
         Self { gateway, tokens, routes }
     }
 

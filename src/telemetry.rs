@@ -10,13 +10,13 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Metric, Registry, Unit},
 };
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use tracing_subscriber::{EnvFilter, util::SubscriberInitExt};
 
 use crate::event::{Reason, Status, Usage};
 
 /// `[log]`
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// For people or for programs.
@@ -33,7 +33,7 @@ impl Default for Config {
 }
 
 /// The form of a log line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
     /// For people; in colours on a terminal.
@@ -97,6 +97,7 @@ pub struct Metrics {
     pub time_per_output_token: Histogram,
     streams_ended: Family<Ended, Counter>,
     resets: Family<ResetLabels, Counter>,
+    config_reloads: Family<ReloadLabels, Counter>,
     input_tokens: Histogram,
     output_tokens: Histogram,
 }
@@ -117,6 +118,11 @@ pub struct Ended {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ResetLabels {
     reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReloadLabels {
+    result: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -141,6 +147,7 @@ impl Metrics {
             log_bytes: register.add("lastword_log_bytes", "Bytes of all logs in the store"),
             upstream_truncated: register
                 .add("lastword_upstream_truncated", "Upstream answers without their terminal mark"),
+            config_reloads: register.add("lastword_config_reloads", "Configurations read while running, by result"),
             overhead: register.seconds(
                 "lastword_overhead",
                 "From an upstream's bytes to records that readers see",
@@ -173,6 +180,12 @@ impl Metrics {
     /// A reader was told that its cursor cannot be served.
     pub fn reset(&self, reason: &'static str) {
         self.resets.get_or_create(&ResetLabels { reason }).inc();
+    }
+
+    /// The configuration was read again: it is in force, or it was refused.
+    pub fn reloaded(&self, in_force: bool) {
+        let result = if in_force { "applied" } else { "refused" };
+        self.config_reloads.get_or_create(&ReloadLabels { result }).inc();
     }
 
     /// The last count of an answer's tokens. What the upstream did not count is not counted.
@@ -300,6 +313,8 @@ mod tests {
         metrics.ended(&ended);
         metrics.ended(&Ended { status: Status::Interrupted, reason: None, ..ended });
         metrics.reset("ahead");
+        metrics.reloaded(true);
+        metrics.reloaded(false);
         metrics.used(&Usage { input_tokens: Some(9), ..Usage::default() });
 
         let mut samples = samples(&metrics);
@@ -315,6 +330,8 @@ mod tests {
                 "gen_ai_server_time_per_output_token_seconds_sum 0.125",
                 "gen_ai_server_time_to_first_token_seconds_count 1",
                 "gen_ai_server_time_to_first_token_seconds_sum 1.5",
+                "lastword_config_reloads_total{result=\"applied\"} 1",
+                "lastword_config_reloads_total{result=\"refused\"} 1",
                 "lastword_log_bytes 4096",
                 "lastword_overhead_seconds_count 1",
                 "lastword_overhead_seconds_sum 0.25",

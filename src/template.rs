@@ -26,8 +26,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
-    time::SystemTime,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use serde::Deserialize;
@@ -35,7 +34,7 @@ use serde_json::{Map, Value};
 use tracing::warn;
 
 pub use self::file::{Params, Template, Type, Variable};
-use crate::near::Unknown;
+use crate::{near::Unknown, stamp::Stamp};
 
 /// Those that come with the binary.
 const SHIPPED: [(&str, &str); 3] = [
@@ -105,36 +104,43 @@ pub enum Error {
 }
 
 /// All templates there are. Reading a folder can block: see [`Templates::render`].
-pub struct Templates {
-    folder: PathBuf,
-    /// What was read of each file, and of which state of it.
-    read: Mutex<BTreeMap<String, Read>>,
+pub struct Templates(Mutex<Folder>);
+
+/// Where the files are.
+#[derive(Default)]
+struct Folder {
+    path: PathBuf,
+    /// What was read of each.
+    read: BTreeMap<String, Read>,
 }
 
 /// A file as it was when it was read last.
 struct Read {
-    state: Option<State>,
+    stamp: Option<Stamp>,
     template: Result<Arc<Template>, String>,
-}
-
-/// What changes when a file does.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct State {
-    changed: Option<SystemTime>,
-    size: u64,
 }
 
 impl Templates {
     /// The templates of this folder, and those that come with the binary.
     #[must_use]
     pub fn new(folder: PathBuf) -> Self {
-        Self { folder, read: Mutex::default() }
+        Self(Mutex::new(Folder { path: folder, ..Folder::default() }))
+    }
+
+    /// From now on those of this folder.
+    pub fn read_from(&self, folder: PathBuf) {
+        *self.folder() = Folder { path: folder, ..Folder::default() };
+    }
+
+    fn folder(&self) -> MutexGuard<'_, Folder> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All names, in order.
     #[must_use]
     pub fn names(&self) -> BTreeSet<String> {
-        let files = fs::read_dir(&self.folder).into_iter().flatten().flatten().filter_map(|entry| {
+        let folder = self.folder().path.clone();
+        let files = fs::read_dir(folder).into_iter().flatten().flatten().filter_map(|entry| {
             let path = entry.path();
             let name = path.file_stem()?.to_str().filter(|name| is_name(name))?.to_owned();
             (path.extension().is_some_and(|ending| ending == ENDING)).then_some(name)
@@ -155,22 +161,19 @@ impl Templates {
         if !is_name(name) {
             return Err(unknown());
         }
-        let file = self.folder.join(name).with_extension(ENDING);
-        let state = fs::metadata(&file)
-            .ok()
-            .filter(fs::Metadata::is_file)
-            .map(|about| State { changed: about.modified().ok(), size: about.len() });
-        let mut all = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = all.get(name);
-        if known.is_none_or(|known| known.state != state) {
-            let new = match state {
-                Some(State { size: ..=LARGEST, .. }) => read(&file),
+        let mut folder = self.folder();
+        let file = folder.path.join(name).with_extension(ENDING);
+        let stamp = Stamp::of(&file);
+        let known = folder.read.get(name);
+        if known.is_none_or(|known| known.stamp != stamp) {
+            let new = match stamp {
+                Some(stamp) if stamp.size() <= LARGEST => read(&file),
                 Some(_) => Err(format!("{} is larger than a prompt can be", file.display())),
                 None => match SHIPPED.iter().find(|(shipped, _)| *shipped == name) {
                     Some((_, text)) => Template::parse(text),
                     None => {
-                        all.remove(name);
-                        drop(all);
+                        folder.read.remove(name);
+                        drop(folder);
                         return Err(unknown());
                     }
                 },
@@ -184,9 +187,10 @@ impl Templates {
                 }
                 (Err(why), None) => Err(why),
             };
-            all.insert(name.to_owned(), Read { state, template });
+            folder.read.insert(name.to_owned(), Read { stamp, template });
         }
-        let template = all.get(name).map(|read| read.template.clone()).unwrap_or_else(|| Err("it is gone".to_owned()));
+        let read = folder.read.get(name);
+        let template = read.map(|read| read.template.clone()).unwrap_or_else(|| Err("it is gone".to_owned()));
         template.map_err(|why| Error::Broken { name: name.to_owned(), why })
     }
 

@@ -321,7 +321,7 @@ fn without_anything_there_is_a_mock_on_loopback() {
     assert_eq!(config.server.listen.to_string(), "127.0.0.1:8080");
     assert_eq!(names(&config.backends), ["mock"]);
     assert_eq!(config.default_model.as_deref(), Some("mock/words"));
-    assert_eq!(config.store.path, Path::new("data"));
+    assert_eq!(config.store.path, folder.path().join("data"));
 }
 
 #[test]

@@ -81,10 +81,10 @@ pub struct Settings {
 impl Api {
     /// With room for some bodies.
     #[must_use]
-    pub fn new(gateway: Arc<Gateway>, templates: Templates, settings: Settings) -> Self {
+    pub fn new(gateway: Arc<Gateway>, templates: Arc<Templates>, settings: Settings) -> Self {
         let bodies = Arc::new(Semaphore::new(body::IN_FLIGHT as usize));
         let (retold, snapshots) = (AllRetold::default(), AllSnapshots::default());
-        Self { gateway, templates: Arc::new(templates), settings, bodies, retold, snapshots }
+        Self { gateway, templates, settings, bodies, retold, snapshots }
     }
 
     /// When a reader that is cut off should come back, in milliseconds: each another time, so that a deploy makes no storm.

@@ -36,14 +36,6 @@ impl Anthropic {
         Ok(Self { upstream: Arc::new(upstream) })
     }
 
-    /// Asks the upstream what models it has (`GET {base_url}/models`). Cancel safe; the caller keeps the clock.
-    ///
-    /// # Errors
-    /// When it cannot be reached, refuses, or answers something else than a list of models.
-    pub async fn list_models(&self) -> Result<Vec<String>, BackendError> {
-        self.upstream.list_models(&versioned(Vec::new())).await
-    }
-
     /// The request's body.
     fn body(&self, prompt: &Prompt, model: &str) -> Result<Vec<u8>, BackendError> {
         let [extra, options] = self.upstream.extras(prompt, &messages::RESERVED)?;
@@ -80,6 +72,10 @@ impl Backend for Anthropic {
 
     fn models(&self) -> Vec<String> {
         self.upstream.models.clone()
+    }
+
+    fn list_models(&self) -> BoxFuture<'static, Result<Vec<String>, BackendError>> {
+        self.upstream.clone().list_models(versioned(Vec::new()))
     }
 
     fn count_tokens(

@@ -10,7 +10,7 @@ mod pass;
 use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use async_stream::try_stream;
-use futures_util::TryStreamExt;
+use futures_util::{TryStreamExt, future::BoxFuture};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use tokio::time::{Instant, timeout_at};
@@ -196,18 +196,25 @@ impl Upstream {
         Box::pin(events.map_err(move |error| last_word.presentable(error)))
     }
 
-    /// The models that the upstream lists at `models`, with these headers beside the configured ones.
-    pub(super) async fn list_models(&self, headers: &[(String, String)]) -> Result<Vec<String>, BackendError> {
-        let list = async {
-            let response = self.client.get("models", JSON, headers).await?;
-            let list: Value = self.json(response, "models").await?;
-            let names = list
-                .get("data")
-                .and_then(Value::as_array)
-                .map(|models| models.iter().filter_map(|model| model.get("id")?.as_str().map(str::to_owned)).collect());
-            names.ok_or_else(|| self.not_what_was_asked("models", "a list of models"))
-        };
-        list.await.map_err(|error| self.presentable(error))
+    /// The models that the upstream lists at `models`, with these headers beside the configured ones. Cancel safe.
+    ///
+    /// # Errors
+    /// When it cannot be reached, refuses, or answers something else than a list of models.
+    pub(super) fn list_models(
+        self: Arc<Self>,
+        headers: Vec<(String, String)>,
+    ) -> BoxFuture<'static, Result<Vec<String>, BackendError>> {
+        Box::pin(async move {
+            let list = async {
+                let response = self.client.get("models", JSON, &headers).await?;
+                let list: Value = self.json(response, "models").await?;
+                let names = list.get("data").and_then(Value::as_array).map(|models| {
+                    models.iter().filter_map(|model| model.get("id")?.as_str().map(str::to_owned)).collect()
+                });
+                names.ok_or_else(|| self.not_what_was_asked("models", "a list of models"))
+            };
+            list.await.map_err(|error| self.presentable(error))
+        })
     }
 
     /// Posts JSON to a path below the base URL, and gives back the JSON that is answered.

@@ -7,9 +7,10 @@ pub mod anthropic;
 pub mod http;
 pub mod mock;
 pub mod openai;
+pub mod probe;
 pub mod responses;
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, future, time::Duration};
 
 use futures_util::{future::BoxFuture, stream::BoxStream};
 use serde::Deserialize;
@@ -78,6 +79,11 @@ pub trait Backend: Send + Sync + 'static {
     /// The models it can be asked for, where it knows them by itself.
     fn models(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// The models it has: those that its upstream lists, where there is a call for that. The caller keeps the clock.
+    fn list_models(&self) -> BoxFuture<'static, Result<Vec<String>, BackendError>> {
+        Box::pin(future::ready(Ok(self.models())))
     }
 }
 

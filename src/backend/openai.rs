@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
+
 use super::{
     Backend, BackendError, BadConfig, Clocks, ErrorKind, Events, Way,
     http::{self, Ask, Config, Upstream},
@@ -34,14 +36,6 @@ impl OpenAi {
             _ => Dialect::Common,
         };
         Ok(Self { upstream: Arc::new(upstream), dialect })
-    }
-
-    /// Asks the upstream what models it has (`GET {base_url}/models`). Cancel safe; the caller keeps the clock.
-    ///
-    /// # Errors
-    /// When it cannot be reached, refuses, or answers something else than a list of models.
-    pub async fn list_models(&self) -> Result<Vec<String>, BackendError> {
-        self.upstream.list_models(&[]).await
     }
 
     /// The request's body.
@@ -88,5 +82,9 @@ impl Backend for OpenAi {
 
     fn models(&self) -> Vec<String> {
         self.upstream.models.clone()
+    }
+
+    fn list_models(&self) -> BoxFuture<'static, Result<Vec<String>, BackendError>> {
+        self.upstream.clone().list_models(Vec::new())
     }
 }

@@ -12,6 +12,7 @@ mod remote;
 mod screen;
 mod serve;
 mod store;
+mod table;
 mod tail;
 mod upstream;
 mod watch;
@@ -34,7 +35,7 @@ const EXAMPLES: &str = "\
 Examples:
   lastword serve                                            with a mock model, on 127.0.0.1:8080
   lastword serve --backend http://127.0.0.1:11434           in front of any OpenAI-compatible server
-  lastword check --config lastword.toml                     is this configuration right?
+  lastword check --probe                                    is the configuration right, and does every backend answer?
   lastword chat 'Tell me a story'                           the answer as it comes, whatever happens to the connection
 
 Or ask in your own way:

@@ -6,14 +6,18 @@ use clap::Args;
 
 use super::upstream;
 use crate::{
-    config::{Config, Flag},
-    server,
+    config::{self, Config, Flag},
+    server::{
+        self,
+        reload::{LOOK, Source},
+    },
 };
 
 /// Start the gateway.
 ///
 /// Without a configuration it listens on 127.0.0.1:8080 and has a mock model, and the models of OPENAI_API_KEY and OLLAMA_HOST
-/// where those are set. A flag wins over the environment (LASTWORD_SERVER__LISTEN), which wins over the file.
+/// where those are set. A flag wins over the environment (LASTWORD_SERVER__LISTEN), which wins over the file. When the file changes, or
+/// on SIGHUP, it is read again: backends, models and prompts are exchanged while answers run.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -44,21 +48,34 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let config = super::configuration(self.config.clone(), &self.flags())?;
+        let config = self.configuration()?;
         config.log.start();
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         runtime.block_on(self.serve(config))
     }
 
     async fn serve(self, mut config: Config) -> anyhow::Result<()> {
+        let mut models = None;
         if let Some(url) = &self.backend {
             let base_url = upstream::base_url(url);
             if base_url != *url {
                 tracing::info!("--backend has no path: taken as {base_url}");
             }
-            upstream::settle_models(&mut config, self.model).await;
+            models = Some(upstream::models(&config, self.model.as_deref()).await);
         }
-        server::run(config).await
+        let settle = move |config: &mut Config| models.iter().for_each(|models| upstream::settle(config, models));
+        settle(&mut config);
+        let file = self.config.clone().unwrap_or_else(|| config::FILE.into());
+        let read = Box::new(move || {
+            let mut config = self.configuration()?;
+            settle(&mut config);
+            Ok(config)
+        });
+        server::run(config, Source { file, read, look: LOOK }).await
+    }
+
+    fn configuration(&self) -> anyhow::Result<Config> {
+        super::configuration(self.config.clone(), &self.flags())
     }
 
     /// What it says, as the configuration takes it.

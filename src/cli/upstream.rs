@@ -19,15 +19,19 @@ pub(super) fn base_url(url: &str) -> String {
     }
 }
 
-/// Sets what the backend is known to have, and the first of it as the default: the named model, else all that it lists.
-pub(super) async fn settle_models(config: &mut Config, named: Option<String>) {
-    let models = match named {
-        Some(model) => vec![model],
+/// What the backend is taken to have: the named model, else all that it lists.
+pub(super) async fn models(config: &Config, named: Option<&str>) -> Vec<String> {
+    match named {
+        Some(model) => vec![model.to_owned()],
         None => listed(config).await,
-    };
+    }
+}
+
+/// Sets what the backend has, and the first of it as the default.
+pub(super) fn settle(config: &mut Config, models: &[String]) {
     config.default_model = models.first().map(|model| format!("{NAME}/{model}"));
     if let Some(Backend::OpenAi(upstream)) = config.backends.get_mut(NAME) {
-        upstream.models = models;
+        upstream.models = models.to_vec();
     }
 }
 

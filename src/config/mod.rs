@@ -1,4 +1,5 @@
-//! What the operator may say: one TOML file, overrides from the environment, a few flags. Read and checked once, at the start.
+//! What the operator may say: one TOML file, overrides from the environment, a few flags. Read and checked at the start, and as a
+//! whole again when the file changes.
 //!
 //! Each part of lastword owns its section and its defaults; here they meet. An error names the place (`lastword.toml:12`, a
 //! variable, a flag), the key and what was probably meant. Nothing here reads the process: the environment comes as a map.
@@ -18,7 +19,8 @@ use std::{
     sync::Arc,
 };
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use self::document::Document;
 pub use self::error::Error;
@@ -63,7 +65,7 @@ pub struct Config {
 }
 
 /// A `[backends.NAME]` section; its `kind` says which.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Backend {
     /// Says what it is told.
@@ -88,6 +90,26 @@ impl Backend {
         }
     }
 
+    /// What its section says of an upstream that speaks HTTP.
+    fn http(&self) -> Option<&backend::http::Config> {
+        match self {
+            Self::Mock(_) => None,
+            Self::OpenAi(http) | Self::Responses(http) | Self::Anthropic(http) => Some(http),
+        }
+    }
+
+    /// Where its upstream is. It holds no credential.
+    #[must_use]
+    pub fn base_url(&self) -> Option<&str> {
+        self.http().map(|http| &*http.base_url)
+    }
+
+    /// The file that holds its key, where it is not in the section itself.
+    #[must_use]
+    pub fn key_file(&self) -> Option<&Path> {
+        self.http()?.api_key_file.as_deref()
+    }
+
     /// Makes it ready to be asked. `name` is its name in the configuration.
     ///
     /// # Errors
@@ -103,14 +125,12 @@ impl Backend {
     }
 }
 
-/// Its kind and where it is. The URL of a configuration that was read holds no credential.
+/// Its kind and where it is.
 impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Mock(_) => f.write_str(self.kind()),
-            Self::OpenAi(http) | Self::Responses(http) | Self::Anthropic(http) => {
-                write!(f, "{}, {}", self.kind(), http.base_url)
-            }
+        match self.base_url() {
+            None => f.write_str(self.kind()),
+            Some(url) => write!(f, "{}, {url}", self.kind()),
         }
     }
 }
@@ -136,7 +156,7 @@ impl Config {
         let (file, shown) = match named {
             Some(file) => (file, file.display().to_string()),
             None if usual.exists() => (usual.as_path(), FILE.to_owned()),
-            None => return Self::parse("built-in defaults", "", env, flags),
+            None => return Self::read("built-in defaults", "", working_directory, env, flags),
         };
         let text =
             std::fs::read_to_string(file).map_err(|error| Error::new(&shown, format!("cannot be read: {error}")))?;
@@ -171,6 +191,18 @@ impl Config {
         Ok(config)
     }
 
+    /// The keys of `other` that are not as here, of the sections that hold for as long as a server runs: `server.listen`.
+    #[must_use]
+    pub fn fixed_changes(&self, other: &Self) -> Vec<String> {
+        [
+            differences("server", &self.server, &other.server),
+            differences("store", &self.store, &other.store),
+            differences("limits", &self.limits, &other.limits),
+            differences("log", &self.log, &other.log),
+        ]
+        .concat()
+    }
+
     fn take_paths_from(&mut self, folder: &Path) {
         self.store.path = folder.join(&self.store.path);
         self.prompts.path = folder.join(&self.prompts.path);
@@ -197,5 +229,19 @@ impl Config {
                 only_the_mock.then(|| "mock/words".to_owned())
             }
         }
+    }
+}
+
+/// The keys of a section whose values differ.
+fn differences(section: &str, one: &impl Serialize, other: &impl Serialize) -> Vec<String> {
+    let (one, other) = (values(one), values(other));
+    let changed = other.iter().filter(|(key, value)| one.get(*key) != Some(value));
+    changed.map(|(key, _)| format!("{section}.{key}")).collect()
+}
+
+fn values(section: &impl Serialize) -> Map<String, Value> {
+    match serde_json::to_value(section) {
+        Ok(Value::Object(values)) => values,
+        _ => Map::new(), // a section is a table
     }
 }

@@ -12,7 +12,7 @@ mod tend;
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -21,7 +21,7 @@ use std::{
 pub use attach::{Attachment, Place, Reset, ResetReason};
 use bytesize::ByteSize;
 pub use pass::{PassError, Passage, Request, Response};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 pub use start::{Ask, StartError, Started};
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -48,7 +48,7 @@ pub use crate::{
 };
 
 /// The section `[limits]`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// How many answers may be generated at once.
@@ -79,7 +79,8 @@ impl Default for Limits {
 /// See the module.
 pub struct Gateway {
     store: Arc<dyn Store>,
-    router: Router,
+    /// Asked once for each request, by value: an answer keeps the backend that it began with.
+    router: RwLock<Arc<Router>>,
     limits: Limits,
     metrics: Arc<Metrics>,
     node: NodeId,
@@ -111,7 +112,7 @@ impl Gateway {
     pub fn new(store: Arc<dyn Store>, router: Router, limits: Limits, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self {
             store,
-            router,
+            router: RwLock::new(Arc::new(router)),
             metrics,
             node: NodeId::new(),
             slots: Arc::new(Semaphore::new(limits.running_streams.min(Semaphore::MAX_PERMITS))),
@@ -126,8 +127,13 @@ impl Gateway {
 
     /// Which models can be asked for.
     #[must_use]
-    pub fn router(&self) -> &Router {
-        &self.router
+    pub fn router(&self) -> Arc<Router> {
+        self.router.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes another router from now on. What runs goes on as it began.
+    pub fn route_by(&self, router: Router) {
+        *self.router.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(router);
     }
 
     /// Where everything is counted.
@@ -141,7 +147,7 @@ impl Gateway {
     /// # Errors
     /// When the name leads nowhere, or its backend knows that it has no such model.
     pub fn model(&self, name: &str) -> Result<Listed, RouteError> {
-        let target = self.router.resolve(Some(name))?;
+        let target = self.router().resolve(Some(name))?;
         let checked = target.backend.check(&Prompt::default(), &target.upstream_model);
         match checked.err().and_then(|unfit| unknown(&target, &unfit)) {
             Some(unknown) => Err(unknown),

@@ -74,7 +74,7 @@ impl Gateway {
         if self.draining() {
             return Err(PassError::Draining);
         }
-        let router = &self.router;
+        let router = self.router();
         let passage = |name: &str, backend: &Arc<dyn Backend>, model: Option<String>| {
             let way = backend.way(path, query)?;
             Some(Passage { model, backend: name.to_owned(), head: backend.clocks().head, way })

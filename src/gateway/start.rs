@@ -81,7 +81,7 @@ impl Gateway {
             return Err(StartError::Draining);
         }
         let asked = Some(ask.prompt.model.as_str()).filter(|model| !model.is_empty());
-        let target = self.router.resolve(asked)?;
+        let target = self.router().resolve(asked)?;
         ask.prompt.model.clone_from(&target.model);
         ask.prompt.forget |= self.limits.forget_all;
         let dropped = target.backend.check(&ask.prompt, &target.upstream_model);

@@ -10,6 +10,7 @@ pub mod config;
 mod io;
 mod layers;
 mod link;
+pub mod reload;
 mod stream;
 pub mod tls;
 pub mod upstream;
@@ -20,6 +21,7 @@ use anyhow::{Context, anyhow};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
+    sync::Notify,
     task::JoinHandle,
     time::timeout,
 };
@@ -28,13 +30,13 @@ use tracing::{info, warn};
 use self::{
     accept::{Limits, Stop},
     admin::Admin,
+    reload::{InForce, Source, Watch},
     tls::Tls,
 };
 use crate::{
     api::{self, Api, Settings},
     config::Config,
     gateway::{self, Gateway},
-    route::Router,
     store::{self, Engine},
     telemetry::Metrics,
     template::Templates,
@@ -43,20 +45,28 @@ use crate::{
 /// How long readers have to take the ends of their answers, when all answers have ended.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// Serves until SIGTERM or SIGINT, then drains. A second signal ends it at once.
+/// Serves until SIGTERM or SIGINT, then drains. A second signal ends it at once. The configuration is read again from `source` when
+/// its files change, and on SIGHUP.
 ///
 /// # Errors
 /// When the address cannot be listened on, or a backend cannot be made.
-pub async fn run(config: Config) -> anyhow::Result<()> {
+pub async fn run(config: Config, source: Source) -> anyhow::Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut hangup = signal(SignalKind::hangup())?;
     let mut told_to_stop = async || {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
     };
-    let server = Server::start(config).await?;
-    told_to_stop().await;
+    let mut server = Server::start(config).await?;
+    server.watch(source);
+    loop {
+        tokio::select! {
+            Some(()) = hangup.recv() => server.reload(),
+            () = told_to_stop() => break,
+        }
+    }
     tokio::select! {
         () = server.drain() => info!("drained"),
         () = told_to_stop() => warn!("told twice: ending at once"),
@@ -74,6 +84,10 @@ pub struct Server {
     drain: Duration,
     accepting: JoinHandle<()>,
     tending: JoinHandle<()>,
+    in_force: Option<InForce>,
+    /// Tells the watch to look now.
+    now: Arc<Notify>,
+    watching: Option<JoinHandle<()>>,
 }
 
 impl Server {
@@ -82,13 +96,10 @@ impl Server {
     /// # Errors
     /// When the address cannot be listened on, or a backend cannot be made.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
-        let Config { server, store, limits, prompts, backends, models, default_model, .. } = config;
-        let backends = backends.into_iter().map(|(name, backend)| {
-            let backend = backend.open(&name).with_context(|| format!("backend `{name}`"))?;
-            Ok((name, backend))
-        });
-        let backends = backends.collect::<anyhow::Result<BTreeMap<_, _>>>()?;
-        let router = Router::new(backends, models, default_model);
+        let opened = reload::open(&config.backends, &BTreeMap::new())?;
+        let router = reload::router(&opened, &config);
+        let templates = Arc::new(Templates::new(config.prompts.path.clone()));
+        let Config { server, store, limits, .. } = config.clone();
         let gateway = Gateway::new(store::open(&store, gateway::condense)?, router, limits, Arc::new(Metrics::new()));
         let tls = Tls::new(&server).map_err(|error| anyhow!("TLS: {error}"))?;
         let listener = TcpListener::bind(server.listen).await.with_context(|| {
@@ -105,10 +116,8 @@ impl Server {
             cors: server.cors.clone(),
             hosts: (address.ip().is_loopback() && server.hosts != ["*"]).then_some(server.hosts),
         };
-        let routes = layers::around(
-            api::router(Arc::new(Api::new(gateway.clone(), Templates::new(prompts.path), settings))),
-            &server.cors,
-        );
+        let routes =
+            layers::around(api::router(Arc::new(Api::new(gateway.clone(), templates.clone(), settings))), &server.cors);
         let limits = Limits {
             header_timeout: server.header_timeout,
             write_timeout: server.write_timeout,
@@ -124,7 +133,31 @@ impl Server {
         }
         let scheme = if tls.is_some() { "https" } else { "http" };
         info!("listening on {scheme}://{address}");
-        Ok(Self { address, _admin: admin.flatten(), gateway, stop, drain: server.drain, accepting, tending })
+        Ok(Self {
+            address,
+            _admin: admin.flatten(),
+            in_force: Some(InForce { config, opened, gateway: gateway.clone(), templates }),
+            gateway,
+            stop,
+            drain: server.drain,
+            accepting,
+            tending,
+            now: Arc::default(),
+            watching: None,
+        })
+    }
+
+    /// Reads the configuration again when its files change, from now on, and takes over what can be changed while answers run. A
+    /// second call does nothing.
+    pub fn watch(&mut self, source: Source) {
+        if let Some(in_force) = self.in_force.take() {
+            self.watching = Some(tokio::spawn(reload::watch(Watch::new(source, in_force), self.now.clone())));
+        }
+    }
+
+    /// Has the configuration read again at once, if it is watched.
+    pub fn reload(&self) {
+        self.now.notify_one();
     }
 
     /// Where it listens.
@@ -159,5 +192,6 @@ impl Drop for Server {
         self.stop.abort();
         self.accepting.abort();
         self.tending.abort();
+        self.watching.iter().for_each(JoinHandle::abort);
     }
 }

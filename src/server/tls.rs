@@ -3,10 +3,10 @@
 //! Browsers speak HTTP/2 only over TLS, and only HTTP/2 lets them have more than six connections to one origin.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use rustls::{
@@ -23,6 +23,7 @@ use super::{
     config,
     io::{Io, Version},
 };
+use crate::stamp::Stamp;
 
 /// How often the files are looked at, at most. A handshake costs a thousand times more than a look.
 const LOOK: Duration = Duration::from_secs(1);
@@ -84,19 +85,16 @@ struct Files {
 struct State {
     certified: Arc<CertifiedKey>,
     looked: Instant,
-    changed: Changed,
+    stamps: [Option<Stamp>; 2],
 }
-
-/// When the two files were changed last.
-type Changed = [Option<SystemTime>; 2];
 
 impl Certificate {
     fn read(chain: PathBuf, key: PathBuf) -> Result<Self, String> {
         let files = Files { chain, key };
         // Before they are read: what changes meanwhile is read again.
-        let changed = files.changed();
+        let stamps = files.stamps();
         let certified = files.read()?;
-        let state = Mutex::new(State { certified: Arc::new(certified), looked: Instant::now(), changed });
+        let state = Mutex::new(State { certified: Arc::new(certified), looked: Instant::now(), stamps });
         Ok(Self { files: Some(files), state })
     }
 
@@ -106,7 +104,7 @@ impl Certificate {
         let made = rcgen::generate_simple_self_signed(names).map_err(|error| error.to_string())?;
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
         let certified = certified(vec![made.cert.der().clone()], key).map_err(|error| error.to_string())?;
-        let state = State { certified: Arc::new(certified), looked: Instant::now(), changed: [None, None] };
+        let state = State { certified: Arc::new(certified), looked: Instant::now(), stamps: [None, None] };
         Ok(Self { files: None, state: Mutex::new(state) })
     }
 
@@ -116,13 +114,13 @@ impl Certificate {
             && state.looked.elapsed() >= LOOK
         {
             state.looked = Instant::now();
-            let changed = files.changed();
-            if changed != state.changed {
+            let stamps = files.stamps();
+            if stamps != state.stamps {
                 match files.read() {
                     Ok(certified) => {
                         info!("the certificate was changed, and is read again");
                         state.certified = Arc::new(certified);
-                        state.changed = changed;
+                        state.stamps = stamps;
                     }
                     // Half of it may be written; it is looked at again. The one before it stays.
                     Err(error) => {
@@ -146,8 +144,8 @@ impl ResolvesServerCert for Certificate {
 }
 
 impl Files {
-    fn changed(&self) -> Changed {
-        [&self.chain, &self.key].map(|file| fs::metadata(file).and_then(|about| about.modified()).ok())
+    fn stamps(&self) -> [Option<Stamp>; 2] {
+        [&self.chain, &self.key].map(|file| Stamp::of(file))
     }
 
     fn read(&self) -> Result<CertifiedKey, String> {
@@ -170,6 +168,8 @@ fn certified(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     /// A folder with a certificate and its key.

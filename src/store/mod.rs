@@ -16,12 +16,12 @@ use bytes::Bytes;
 use bytesize::ByteSize;
 use futures_util::stream::BoxStream;
 pub use inspect::{Checked, Ends, Fault, Files, Stats};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::id::{Cursor, Epoch, NodeId, StreamId};
 
 /// The section `[store]`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(from = "Section")]
 pub struct Config {
     /// Which engine.
@@ -31,6 +31,7 @@ pub struct Config {
     /// How far a record of the disk engine must have come before it is shown.
     pub durability: Durability,
     /// How long a finished answer is kept.
+    #[serde(with = "crate::duration")]
     pub retain: Duration,
     /// How much is kept in all; over it the oldest finished answers go first.
     pub max_bytes: ByteSize,
@@ -72,7 +73,7 @@ impl Default for Config {
 }
 
 /// Which engine keeps the logs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Engine {
     /// In this process: gone when it is.
@@ -91,7 +92,7 @@ impl fmt::Display for Engine {
 }
 
 /// How far a record must have come before anybody is shown it: what takes it back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Durability {
     /// In the operating system's hands: nothing takes it back but a power cut or a crash of the machine.

@@ -116,6 +116,21 @@ fn a_file_is_read_again_when_it_has_changed_and_a_broken_one_changes_nothing() {
 }
 
 #[test]
+fn another_folder_takes_the_place_of_the_first_and_nothing_of_that_stays() {
+    let ((first, templates), (second, _)) = (folder(), folder());
+    let said = || templates.render("greet", &Map::new()).map(|rendered| rendered.user);
+    fs::write(first.path().join("greet.md"), "Good day.").expect("written");
+    assert_eq!(said().as_deref(), Ok("Good day."));
+    fs::write(second.path().join("greet.md"), "Hello {{ there").expect("written");
+    templates.read_from(second.path().to_owned());
+    assert!(matches!(said(), Err(Error::Broken { .. })), "it never was right here");
+    fs::write(second.path().join("greet.md"), "Hello there.").expect("written");
+    assert_eq!(said().as_deref(), Ok("Hello there."));
+    fs::remove_file(second.path().join("greet.md")).expect("removed");
+    assert!(!templates.names().contains("greet"));
+}
+
+#[test]
 fn a_file_takes_the_place_of_a_shipped_one_and_no_name_leads_out_of_the_folder() {
     let (folder, templates) = folder();
     fs::write(folder.path().join("summarise.md"), "Short, please.").expect("written");

@@ -397,7 +397,7 @@ async fn an_end_that_is_shown_and_not_yet_stored_can_be_gone_on_from() {
             cors: Vec::new(),
             hosts: None,
         };
-        let api = api::Api::new(house.gateway.clone(), Templates::new("prompts".into()), settings);
+        let api = api::Api::new(house.gateway.clone(), Arc::new(Templates::new("prompts".into())), settings);
         let request = Request::get(path).body(Body::empty()).expect("a request");
         let response = api::router(Arc::new(api)).oneshot(request).await.expect("a response");
         let status = response.status().as_u16();

@@ -15,6 +15,7 @@ mod models;
 mod pass;
 mod proxy;
 mod relay;
+mod reload;
 mod responses;
 mod resume;
 mod slow;

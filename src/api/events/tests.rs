@@ -40,7 +40,7 @@ fn api(log: &Log) -> Arc<Api> {
         body_timeout: second,
         cors: Vec::new(),
     };
-    Arc::new(Api::new(log.gateway.clone(), Templates::new("none".into()), settings))
+    Arc::new(Api::new(log.gateway.clone(), Arc::new(Templates::new("none".into())), settings))
 }
 
 /// Text has no sign of life; a timer that rings all the same must not ring for ever.

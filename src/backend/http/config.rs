@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The section of a backend that speaks HTTP.
-#[derive(Clone, Deserialize)]
+#[derive(Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Where its API lies, such as `http://127.0.0.1:8000/v1`.
@@ -20,7 +20,7 @@ pub struct Config {
     /// Its key.
     #[serde(default)]
     pub api_key: Option<Secret>,
-    /// A file that holds the key; read when the configuration is.
+    /// A file that holds the key; read when the configuration is, and when it has changed.
     #[serde(default)]
     pub api_key_file: Option<PathBuf>,
     /// Sent with each request.

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The mock's section of the configuration, and the `backend_options` of a request to it. Everything may be left out.
-#[derive(Clone, Default, Deserialize)]
+#[derive(Clone, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// What the model `words` says.

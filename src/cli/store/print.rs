@@ -5,9 +5,19 @@ use std::io::{self, Write};
 use bytesize::ByteSize;
 use serde_json::{Map, Value};
 
-use crate::server::admin::{Checked, Listed, Stats};
+use crate::{
+    cli::table::{self, Side, shown},
+    server::admin::{Checked, Listed, Stats},
+};
 
-const HEADS: [&str; 6] = ["ID", "STATUS", "CREATED", "BYTES", "RECORDS", "MODEL"];
+const HEADS: [(&str, Side); 6] = [
+    ("ID", Side::Left),
+    ("STATUS", Side::Left),
+    ("CREATED", Side::Left),
+    ("BYTES", Side::Right),
+    ("RECORDS", Side::Right),
+    ("MODEL", Side::Left),
+];
 
 /// What is known of a stream, the most important first; what is not named here follows.
 const FIRST: [&str; 10] =
@@ -59,14 +69,7 @@ pub(super) fn table(out: &mut impl Write, streams: &[Listed]) -> io::Result<()> 
         row[3] = ByteSize(stream.bytes).display().to_string();
         row
     });
-    let rows: Vec<_> = std::iter::once(HEADS.map(str::to_owned)).chain(rows).collect();
-    let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or_default();
-    let widths: [usize; HEADS.len()] = std::array::from_fn(width);
-    for [id, status, created, bytes, records, model] in rows {
-        let [w0, w1, w2, w3, w4, _] = widths;
-        writeln!(out, "{id:w0$}  {status:w1$}  {created:w2$}  {bytes:>w3$}  {records:>w4$}  {model}")?;
-    }
-    Ok(())
+    table::write(out, HEADS, &rows.collect::<Vec<_>>())
 }
 
 /// What is known of a stream, one member a line.
@@ -105,11 +108,6 @@ pub(super) fn checked(out: &mut impl Write, checked: &Checked) -> io::Result<()>
         0 => writeln!(out, "checked {streams} streams with {records} records: all is well"),
         n => writeln!(out, "checked {streams} streams with {records} records: {n} wrong"),
     }
-}
-
-/// On one line, and nothing that a terminal would obey.
-fn shown(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 #[cfg(test)]

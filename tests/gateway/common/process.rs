@@ -1,18 +1,20 @@
 //! A lastword in a process of its own, for what only a process can suffer: signals.
 
-use std::{env, net::SocketAddr, process::Stdio};
+use std::{env, net::SocketAddr, path::Path, process::Stdio};
 
 use tempfile::TempDir;
 use tokio::{
-    io::{BufReader, copy, sink},
+    io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
+    sync::mpsc::{UnboundedReceiver, unbounded_channel},
 };
 
 /// Dropping it kills it.
 pub(crate) struct Process {
     child: Child,
     address: SocketAddr,
-    _home: TempDir,
+    home: TempDir,
+    log: UnboundedReceiver<String>,
 }
 
 impl Process {
@@ -41,9 +43,15 @@ impl Process {
         let mut log = BufReader::new(child.stderr.take().expect("piped"));
         let said = super::read_until(&mut log, "listening on http://").await.expect("it listens");
         let address = said.trim_end().rsplit("http://").next().and_then(|address| address.parse().ok());
-        // So that it can go on to log.
-        tokio::spawn(async move { copy(&mut log, &mut sink()).await });
-        Self { child, address: address.expect("an address"), _home: home }
+        // Read all the time, so that it can go on to log.
+        let (lines, log_lines) = unbounded_channel();
+        tokio::spawn(async move {
+            let mut log = log.lines();
+            while let Ok(Some(line)) = log.next_line().await {
+                let _ = lines.send(line);
+            }
+        });
+        Self { child, address: address.expect("an address"), home, log: log_lines }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -59,10 +67,35 @@ impl Process {
         self.child.kill().await.expect("it was running");
     }
 
+    /// Where it runs, and finds its `lastword.toml`.
+    pub(crate) fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// The next line of its log that has this in it.
+    pub(crate) async fn says(&mut self, words: &str) -> String {
+        let mut before = Vec::new();
+        let said = tokio::time::timeout(super::LONG, async {
+            while let Some(line) = self.log.recv().await {
+                if line.contains(words) {
+                    return Some(line);
+                }
+                before.push(line);
+            }
+            None
+        });
+        said.await.ok().flatten().unwrap_or_else(|| panic!("no `{words}` in {before:#?}"))
+    }
+
     /// `kill -TERM`.
     pub(crate) async fn terminate(&self) {
+        self.signal("TERM").await;
+    }
+
+    /// `kill -NAME`.
+    pub(crate) async fn signal(&self, name: &str) {
         let id = self.id().to_string();
-        let killed = Command::new("sh").args(["-c", "kill -TERM $0", &id]).status().await.expect("a shell");
+        let killed = Command::new("sh").args(["-c", "kill -$1 $0", &id, name]).status().await.expect("a shell");
         assert!(killed.success());
     }
 
