@@ -93,7 +93,11 @@ fn alone_it_says_how_it_is_used() {
 }
 
 /// A server that is killed at the test's end, and what it says until it listens, without the times.
-struct Serving(Child, String, BufReader<ChildStderr>);
+struct Serving(
+    Child,
+    String,
+    #[expect(dead_code, reason = "while it is open the server can log")] BufReader<ChildStderr>,
+);
 
 impl Serving {
     fn start(folder: &Path, arguments: &[&str]) -> Self {
