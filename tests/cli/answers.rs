@@ -189,9 +189,13 @@ fn a_body_that_ends_before_the_answer_does_is_gone_on_with() {
         ],
     );
     assert_eq!((&*printed, &*complaints, code), ("1 2 ", "", Some(0)));
-    assert!(asked[0].starts_with("POST /v1/streams ") && asked[0].contains("\r\nidempotency-key: "), "{}", asked[0]);
+    assert!(
+        asked[0].starts_with("POST /v1/streams?chunking=token ") && asked[0].contains("\r\nidempotency-key: "),
+        "{}",
+        asked[0]
+    );
     for again in &asked[1..] {
-        assert!(again.starts_with(&format!("GET /v1/streams/{ID}/events ")), "{again}");
+        assert!(again.starts_with(&format!("GET /v1/streams/{ID}/events?chunking=token ")), "{again}");
         assert!(again.contains("\r\nlast-event-id: 1\r\n"), "{again}");
     }
 }
