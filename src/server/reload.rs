@@ -1,8 +1,8 @@
 //! The configuration, read again while answers run: backends, models, the default and the folder of prompts take the place of those
 //! before, all at once, and whatever runs goes on with the backend that it began with.
 //!
-//! The files are looked at twice a second: the config file, and the files that hold keys. What is the same at two looks is whole,
-//! and is read; what is being written is not. A configuration that is wrong changes nothing: that is said once, and it is tried
+//! The files are looked at twice a second: the config file, and the files that hold keys. What has changed is looked at again soon;
+//! what is the same then is whole, and is read. A configuration that is wrong changes nothing: that is said once, and it is tried
 //! again at each look, so that it takes no second change of this file when what was missing is another one.
 
 use std::{
@@ -27,6 +27,9 @@ use crate::{
 
 /// The time between two looks of a server that is not told another one: a look is a few system calls.
 pub const LOOK: Duration = Duration::from_millis(500);
+
+/// The time in which a file that is being written changes again.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Where the configuration comes from, time and again.
 pub struct Source {
@@ -131,7 +134,7 @@ pub(super) async fn watch(mut watch: Watch, now: Arc<Notify>) {
     loop {
         let told = select! {
             () = now.notified() => true,
-            () = sleep(watch.source.look) => false,
+            () = sleep(watch.pause()) => false,
         };
         let look = move || {
             watch.look(told);
@@ -150,6 +153,8 @@ pub(super) struct Watch {
     in_force: InForce,
     /// What was seen at the last look.
     looked: Vec<Option<Stamp>>,
+    /// That was the same as at the look before.
+    whole: bool,
     /// What was seen when it was read, unless it may have been half written. At first nothing: it may have changed since the start.
     read: Option<Vec<Option<Stamp>>>,
     /// What is said to be wrong.
@@ -160,17 +165,22 @@ pub(super) struct Watch {
 
 impl Watch {
     pub(super) fn new(source: Source, in_force: InForce) -> Self {
-        Self { source, in_force, looked: Vec::new(), read: None, refused: None, waiting: Vec::new() }
+        Self { source, in_force, looked: Vec::new(), whole: true, read: None, refused: None, waiting: Vec::new() }
+    }
+
+    /// Until the next look.
+    fn pause(&self) -> Duration {
+        if self.whole { self.source.look } else { self.source.look.min(PAUSE) }
     }
 
     fn look(&mut self, told: bool) {
         let now = self.stamps();
-        let whole = self.looked == now;
+        self.whole = self.looked == now;
         let due = self.read.as_ref() != Some(&now) || self.refused.is_some();
         self.looked.clone_from(&now);
-        if told || (whole && due) {
+        if told || (self.whole && due) {
             self.read_again(told);
-            self.read = whole.then_some(now);
+            self.read = self.whole.then_some(now);
         }
     }
 
@@ -279,11 +289,14 @@ mod tests {
     fn what_is_being_written_is_not_read() {
         let mut desk = Desk::new("default_model = \"mock/words\"");
         assert_eq!(desk.look(3), default("words", [0, 0]), "nothing has changed");
+        assert_eq!(desk.watch.pause(), LOOK);
         for half in ["", "default", "default_model = \"mock/echo\"\n#"] {
             desk.write("lastword.toml", half);
             assert_eq!(desk.look(1), default("words", [0, 0]), "{half}");
+            assert_eq!(desk.watch.pause(), PAUSE, "it is looked at again soon");
         }
         assert_eq!(desk.look(1), default("echo", [1, 0]), "nobody has written meanwhile");
+        assert_eq!(desk.watch.pause(), LOOK);
         assert_eq!(desk.look(3), default("echo", [1, 0]));
     }
 
