@@ -47,21 +47,28 @@ fn spawn(folder: &Path) -> Child {
 impl Server {
     fn start(folder: &Path) -> Self {
         let mut child = spawn(folder);
-        let (found, address) = std::sync::mpsc::channel();
+        let (found, lines) = std::sync::mpsc::channel();
         let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
         for said in [Box::new(out) as Box<dyn Read + Send>, Box::new(err)] {
             let found = found.clone();
             // Reads on to the end, so that the process never waits for room to log.
             thread::spawn(move || {
                 for line in BufReader::new(said).lines().map_while(Result::ok) {
-                    if let Some((_, address)) = line.split_once("listening on http://") {
-                        let _ = found.send(address.trim().to_owned());
-                    }
+                    let _ = found.send(line);
                 }
             });
         }
-        let address = address.recv_timeout(Duration::from_secs(20)).unwrap();
-        Self { child, address }
+        drop(found);
+        let mut said = Vec::new();
+        loop {
+            match lines.recv_timeout(Duration::from_secs(60)) {
+                Ok(line) => match line.split_once("listening on http://") {
+                    Some((_, address)) => return Self { child, address: address.trim().to_owned() },
+                    None => said.push(line),
+                },
+                Err(error) => panic!("it does not listen ({error}), and says {said:#?}"),
+            }
+        }
     }
 
     fn post(&self, path: &str, key: &str, body: &Value) -> (u16, Value) {
