@@ -61,7 +61,7 @@ impl Server {
         drop(found);
         let mut said = Vec::new();
         loop {
-            match lines.recv_timeout(Duration::from_secs(60)) {
+            match lines.recv_timeout(Duration::from_secs(20)) {
                 Ok(line) => match line.split_once("listening on http://") {
                     Some((_, address)) => return Self { child, address: address.trim().to_owned() },
                     None => said.push(line),

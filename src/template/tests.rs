@@ -1,3 +1,5 @@
+//! Named prompts: what is read from their files, what is filled in, and what is said of a mistake.
+
 use serde_json::json;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! What a Responses client is told of a log: its frames, their order and numbers, and the answer whole.
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
