@@ -26,10 +26,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::BytesMut;
 use client::{Client, EVENTS};
 use figures::Sample;
 use lastword::{
-    id::{NodeId, StreamId},
+    event::{At, Begin, Delta, End, Event, Status},
+    id::{Cursor, NodeId, StreamId},
+    record::{self, Record, summary::Summary},
     store::{Durability, Last, NewStream, Store, disk::Disk},
 };
 use process::{Process, size_of};
@@ -87,31 +90,14 @@ fn kept(runtime: &Runtime, answers: usize) {
     let open =
         |folder: &Path| Disk::open(&folder.join("data"), Durability::Os, Duration::MAX, u64::MAX).expect("opens");
     let store = open(folder.path());
-    let words: Vec<_> = include_str!("../docs/ARCHITECTURE.md").split_whitespace().collect();
-    let (mut ids, mut json) = (Vec::new(), 0);
-    runtime.block_on(async {
-        for n in 0..answers {
-            let id = StreamId::new();
-            let (about, prompt) =
-                (r#"{"model":"m","backend":"b","protocol":"native"}"#.into(), r#"{"model":"m"}"#.into());
-            let new = NewStream { id, owner: String::new(), created_at: 0, about, prompt, claims: vec![], keep: None };
-            store.create(new).await.expect("created");
-            let lease = store.lease(id, NodeId::new()).await.expect("leased");
-            let token = |at: usize| {
-                let word =
-                    words[(n.wrapping_mul(7919) ^ at.wrapping_mul(104_729)) % words.len()].replace(['"', '\\'], "'");
-                format!("{{\"text\":\" {word}\"}}")
-            };
-            let tokens: Vec<_> = (0..LONG).map(token).collect();
-            json += tokens.iter().map(String::len).sum::<usize>();
-            let head = |at: usize| [&[0x13, 0, 0, 0, 0], &(at as u32 * 33).to_le_bytes()[..]].concat();
-            let batch =
-                tokens.iter().enumerate().map(|(at, token)| [head(at), token.as_bytes().to_vec()].concat()).collect();
-            let last = Last { summary: "{\"text\":500}".into(), release: false };
-            store.append(id, lease.next, lease.epoch, batch, Some(last)).await.expect("appended");
-            ids.push(id);
-        }
-    });
+    let mut json = 0;
+    let ids: Vec<_> = (0..answers)
+        .map(|n| {
+            let (id, said) = runtime.block_on(answer(&store, n));
+            json += said;
+            id
+        })
+        .collect();
     drop(store);
     let size = size_of(folder.path());
     let began = Instant::now();
@@ -149,8 +135,42 @@ fn kept(runtime: &Runtime, answers: usize) {
     });
     store.checkpoint().expect("checkpointed");
     println!("all removed in {:.1} s", began.elapsed().as_secs_f64());
+    let began = Instant::now();
+    let smaller = store.shrink(64 << 20).expect("made small"); // as its keeper does from time to time
+    println!("made small in {:.1} s: {smaller}", began.elapsed().as_secs_f64());
     drop(store);
     println!("{} MB were, {} MB are left on disk", size >> 20, size_of(folder.path()) >> 20);
+}
+
+/// Stores the `n`th finished answer, of words of the documentation; gives back the size of its tokens' payloads.
+async fn answer(store: &Disk, n: usize) -> (StreamId, usize) {
+    let words: Vec<_> = include_str!("../docs/ARCHITECTURE.md").split_whitespace().collect();
+    let begin = Begin { model: "m".into(), backend: "b".into(), protocol: "native".into(), ..Begin::default() };
+    let about = serde_json::to_vec(&begin).expect("plain data").into();
+    let token = |at: usize| {
+        let word = words[(n.wrapping_mul(7919) ^ at.wrapping_mul(104_729)) % words.len()].replace(['"', '\\'], "'");
+        Event::Delta(At::default(), Delta { text: format!(" {word}").into(), logprobs: None })
+    };
+    let end = End { status: Status::Completed, reason: None, usage: None, error: None };
+    let events = [Event::Begin(begin)].into_iter().chain((0..LONG).map(token)).chain([Event::End(end)]);
+    let (mut batch, mut summary, mut json) = (Vec::new(), Summary::default(), 0);
+    for (at, event) in events.enumerate() {
+        let mut bytes = BytesMut::new();
+        let head = record::write(&mut bytes, at as u32 * 33, &event).expect("recorded");
+        summary.take(Cursor(at as u64 + 1), &head, &event);
+        if matches!(event, Event::Delta(..)) {
+            json += Record::parse(&bytes).expect("whole").payload.len();
+        }
+        batch.push(bytes.to_vec());
+    }
+    let id = StreamId::new();
+    let prompt = r#"{"model":"m"}"#.into();
+    let new = NewStream { id, owner: String::new(), created_at: 0, about, prompt, claims: vec![], keep: None };
+    store.create(new).await.expect("created");
+    let lease = store.lease(id, NodeId::new()).await.expect("leased");
+    let last = Last { summary: serde_json::to_vec(&summary).expect("plain data").into(), release: false };
+    store.append(id, lease.next, lease.epoch, batch.into_iter().collect(), Some(last)).await.expect("appended");
+    (id, json)
 }
 
 /// What one run of one engine came to.
