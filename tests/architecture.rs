@@ -49,6 +49,24 @@ fn no_file_is_long() {
     assert_eq!(long.collect::<Vec<_>>(), Vec::<String>::new());
 }
 
+/// The fuzzer compiles `wire` alone, in the long form of the tests only: that it can is seen here.
+#[test]
+fn the_fuzzer_has_every_crate_that_wire_names() {
+    let manifest = |path: &str| -> BTreeSet<String> {
+        let text = fs::read_to_string(root().join(path)).expect("a manifest");
+        let section = text.lines().skip_while(|line| *line != "[dependencies]").skip(1);
+        let entries = section.take_while(|line| !line.starts_with('[')).filter_map(|line| line.split_once(" = "));
+        entries.map(|(name, _)| name.replace('-', "_")).collect()
+    };
+    let (ours, its) = (manifest("Cargo.toml"), manifest("tests/fuzz/Cargo.toml"));
+    let wire = sources().into_iter().filter(|(path, _)| path.starts_with("wire/"));
+    let tokens = wire.flat_map(|(_, source)| without_tests(tokens(&source))).collect::<Vec<_>>();
+    let named = tokens.windows(2).filter(|pair| pair[1] == "::" && ours.contains(&pair[0]));
+    let named: BTreeSet<_> = named.map(|pair| pair[0].clone()).collect();
+    assert!(named.contains("memchr"), "{named:?}");
+    assert_eq!(named.difference(&its).collect::<Vec<_>>(), Vec::<&String>::new());
+}
+
 /// The test of the test.
 #[test]
 fn a_forbidden_import_is_found_wherever_it_hides() {
