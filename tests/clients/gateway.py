@@ -1,4 +1,4 @@
-"""A lastword of its own for a test: on a free port, in memory, in an empty folder, gone with the test."""
+"""A lastword of its own for a test: on a free port, in memory where nothing else is said, in an empty folder, gone with the test."""
 
 import os
 import re
@@ -18,6 +18,10 @@ class Gateway:
         self.home = tempfile.TemporaryDirectory(prefix="lastword-clients-")
         if self.config:
             (Path(self.home.name) / "lastword.toml").write_text(self.config)
+        self.start()
+        return self
+
+    def start(self):
         self.child = subprocess.Popen(
             [str(BINARY), "serve", "--listen", "127.0.0.1:0"],
             cwd=self.home.name,
@@ -35,14 +39,22 @@ class Gateway:
             if found := re.search(r"listening on (http:\S+)", line):
                 self.url = found[1]
                 self.log.start()
-                return self
+                return
         self.__exit__()
         raise RuntimeError(f"{BINARY} did not start; `cargo build` makes it. It said: {''.join(said)}")
 
-    def __exit__(self, *_):
+    def restart(self):
+        """Killed with SIGKILL, and another in its place, at another address."""
+        self.kill()
+        self.start()
+
+    def kill(self):
         self.child.kill()
         self.child.wait()
         if self.log.is_alive():
             self.log.join()
         self.child.stderr.close()
+
+    def __exit__(self, *_):
+        self.kill()
         self.home.cleanup()

@@ -6,6 +6,7 @@
 // What the mock says and how fast is typed into the page's own field. Nothing sleeps: every wait is for a condition.
 
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
 import net from 'node:net';
 import { after, before, test } from 'node:test';
 import { chromium } from 'playwright-core';
@@ -297,3 +298,19 @@ claim('a_stream_that_is_not_there_is_said_to_be_gone', async ({ open }) => {
   await page.getByText(/not known here/).waitFor();
   assert.ok(await button(page, 'Stop').isDisabled());
 }, { errors: /status of 404/ });
+
+claim('the_ten_lines_of_the_readme_show_the_answer', async ({ context, open }) => {
+  const readme = await readFile(new URL('../../README.md', import.meta.url), 'utf8');
+  const lines = /^```html\n(.*?)^```/ms.exec(readme)[1];
+  await context.route('**/as-pasted', (route) => route.fulfill({ contentType: 'text/html', body: lines }));
+  const asked = context.waitForEvent('request', (request) => request.url().endsWith('/events'));
+  const page = await open(new URL('/as-pasted', BASE).href);
+  const made = await asked;
+  const state = async () => (await page.request.get(made.url().replace('/events', ''))).json();
+  // The answer's last words, which come with its end.
+  await page.waitForFunction(() => document.getElementById('answer').textContent.length > 0);
+  while ((await state()).status === 'running') await page.evaluate(() => new Promise(requestAnimationFrame));
+  const { text, status } = await state();
+  await page.waitForFunction((text) => document.getElementById('answer').textContent === text, text);
+  assert.equal(status, 'completed');
+});
