@@ -7,6 +7,7 @@ mod bench;
 mod chat;
 pub mod check;
 mod completions;
+mod doctor;
 mod prompts;
 mod remote;
 mod screen;
@@ -49,6 +50,7 @@ enum Command {
     Chat(chat::Chat),
     Tail(tail::Tail),
     Bench(bench::Bench),
+    Doctor(doctor::Doctor),
     Store(store::Store),
     Completions(completions::Completions),
 }
@@ -72,6 +74,7 @@ pub fn run() -> ExitCode {
         Command::Chat(chat) => chat.run(),
         Command::Tail(tail) => tail.run(),
         Command::Bench(bench) => bench.run(),
+        Command::Doctor(doctor) => doctor.run(),
         Command::Store(store) => store.run().map(well),
         Command::Completions(completions) => completions.run().map(well),
     };

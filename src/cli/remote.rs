@@ -18,9 +18,8 @@ pub(super) struct Remote {
     #[arg(long, value_name = "URL", env = "LASTWORD_URL", default_value = "http://127.0.0.1:8080")]
     url: String,
 
-    /// The environment variable that holds your key, if one is needed [default: LASTWORD_API_KEY]
-    #[arg(long, value_name = "VARIABLE")]
-    key_env: Option<String>,
+    #[command(flatten)]
+    key: Key,
 
     /// How long to try to come back when the connection is lost
     #[arg(long, value_name = "TIME", default_value = "2m", value_parser = humantime::parse_duration)]
@@ -34,19 +33,29 @@ impl Remote {
     }
 
     pub(super) fn lastword(&self) -> Result<Lastword, Usage> {
-        let url = match self.url.contains("://") {
-            true => self.url.clone(),
-            false => format!("http://{}", self.url),
+        Ok(Lastword::new(self.key.client(&self.url, "--url")?, self.reconnect_for))
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Key {
+    /// The environment variable that holds your key, if one is needed [default: LASTWORD_API_KEY]
+    #[arg(long, value_name = "VARIABLE")]
+    key_env: Option<String>,
+}
+
+impl Key {
+    /// A client of this URL with the key; `said` is where the URL stands on the command line.
+    pub(super) fn client(&self, url: &str, said: &str) -> Result<Client, Usage> {
+        let url = match url.contains("://") {
+            true => url.to_owned(),
+            false => format!("http://{url}"),
         };
-        let wrong = |problem| Usage(format!("--url {problem}"));
-        let mut client = Client::new(&url, CONNECT).map_err(|unusable| wrong(unusable.to_string()))?;
-        if let Some((variable, key)) = self.key()? {
-            let value = format!("Bearer {}", key.expose());
-            client = client
-                .header("authorization", &value)
-                .map_err(|unusable| Usage(format!("the environment variable `{variable}` {unusable}")))?;
-        }
-        Ok(Lastword::new(client, self.reconnect_for))
+        let client = Client::new(&url, CONNECT).map_err(|unusable| Usage(format!("{said} {unusable}")))?;
+        let Some((variable, key)) = self.key()? else { return Ok(client) };
+        let value = format!("Bearer {}", key.expose());
+        let unusable = |unusable| Usage(format!("the environment variable `{variable}` {unusable}"));
+        client.header("authorization", &value).map_err(unusable)
     }
 
     /// The key, and where it is from.

@@ -9,6 +9,7 @@
 //! [`Lastword`] is a client of another lastword, and [`Answer`] reads one of its answers over any number of connections.
 
 mod answer;
+pub mod doctor;
 mod lastword;
 mod patience;
 mod response;
@@ -125,6 +126,18 @@ impl Client {
         self.base.origin().ascii_serialization()
     }
 
+    /// Whether TLS is spoken.
+    #[must_use]
+    pub fn is_secure(&self) -> bool {
+        self.base.scheme() == "https"
+    }
+
+    /// Whether it is this machine.
+    #[must_use]
+    pub fn is_near(&self) -> bool {
+        is_loopback(&self.base)
+    }
+
     /// The path of the base URL.
     #[must_use]
     pub fn base_path(&self) -> &str {
@@ -153,6 +166,22 @@ impl Client {
     /// As [`Client::post`].
     pub async fn get(&self, path: &str, accept: &'static str, headers: &[(String, String)]) -> Result<Response, Error> {
         self.send(self.with(headers, self.request(Method::GET, path, accept))).await
+    }
+
+    /// Erases what is at a path below the base URL. Cancel safe.
+    ///
+    /// # Errors
+    /// As [`Client::post`].
+    pub async fn delete(&self, path: &str) -> Result<Response, Error> {
+        self.send(self.request(Method::DELETE, path, "*/*")).await
+    }
+
+    /// Asks what may be asked of a path below the base URL; headers as in [`Client::post`]. Cancel safe.
+    ///
+    /// # Errors
+    /// As [`Client::post`].
+    pub async fn options(&self, path: &str, headers: &[(String, String)]) -> Result<Response, Error> {
+        self.send(self.with(headers, self.request(Method::OPTIONS, path, "*/*"))).await
     }
 
     /// Of a header that is also configured, the configured value counts.

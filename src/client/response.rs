@@ -27,6 +27,12 @@ impl Response {
         self.inner.status().as_u16()
     }
 
+    /// Whether HTTP/2 is spoken.
+    #[must_use]
+    pub fn is_http2(&self) -> bool {
+        self.inner.version() == http::Version::HTTP_2
+    }
+
     /// A header's first value, if it is text.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {

@@ -5,6 +5,7 @@
 mod answers;
 mod bench;
 mod cuts;
+mod doctor;
 mod server;
 mod terminal;
 

@@ -21,6 +21,8 @@ ROOT = Path(__file__).parents[2]
 ADDRESS = "127.0.0.1:8080"
 CONFIG = """
 default_model = "fast"
+[server]
+cors = ["https://app.example.com"]
 [store]
 engine = "disk"
 [backends.mock]
@@ -187,7 +189,7 @@ class Examples(unittest.TestCase):
 
     def test_help(self):
         """Each line of the examples in each command's help."""
-        commands = [[], ["serve"], ["check"], ["prompts"], ["chat"], ["tail"], ["bench"], ["completions"], ["store"]]
+        commands = [[], ["serve"], ["check"], ["prompts"], ["chat"], ["tail"], ["bench"], ["doctor"], ["completions"], ["store"]]
         listed = re.findall(r"^  (\w+) ", self.shell("lastword --help").split("Options:")[0], re.MULTILINE)
         self.assertEqual({*listed} - {"help"}, {name for [name] in commands[1:]})
         (self.home / "repository").mkdir()
@@ -223,6 +225,8 @@ class Examples(unittest.TestCase):
         if line.startswith("lastword bench"):
             head, pipe, tail = line.replace("--duration 1m", "--duration 1s").partition(" |")
             line = f"{head}{'' if '--duration' in head else ' --duration 1s'}{pipe}{tail}"
+        if line.startswith("lastword doctor"):
+            line = f"{line} --patience 1s" if "--patience" not in line else line.replace("5m", "1s")
         said = self.shell(line)
         if " > " in line:
             said = (self.home / line.split("~/")[1]).read_text()
