@@ -103,7 +103,7 @@ pub struct Begin {
 }
 
 /// One upstream that took the prompt.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Attempt {
     /// Which try, from 1.
     pub n: u32,
@@ -122,12 +122,13 @@ pub struct Attempt {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
     /// What the upstream repeats on every chunk (`system_fingerprint`, `service_tier`), once.
+    #[schema(value_type = Option<Object>)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extra: Option<Json>,
 }
 
 /// How an attempt relates to what was said before it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// From the beginning.
@@ -237,7 +238,7 @@ pub struct PartStop {
 }
 
 /// Tokens counted so far: cumulative, the last one stands.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Usage {
     /// Tokens of the prompt, cached ones included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -258,6 +259,7 @@ pub struct Usage {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audio_tokens: Option<u64>,
     /// As the upstream sent it.
+    #[schema(value_type = Option<Object>)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub raw: Option<Json>,
 }
@@ -363,7 +365,7 @@ impl Status {
 }
 
 /// Why an answer ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
     /// The model was done.
@@ -396,7 +398,7 @@ impl Reason {
 }
 
 /// What went wrong, for programs (`code`) and for people (`message`). Never holds a credential.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Failure {
     /// Stable, ours: `upstream_refused`, `upstream_truncated`, …
     pub code: Cow<'static, str>,

@@ -177,7 +177,7 @@ pub struct Params {
 }
 
 /// Stop texts as clients write them: one, or several.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(untagged, expecting = "is neither text nor a list of texts")]
 pub enum Stops {
     /// One.
@@ -196,7 +196,7 @@ impl From<Stops> for Vec<String> {
 }
 
 /// One turn of the conversation.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Message {
     /// Who speaks.
@@ -209,6 +209,7 @@ pub struct Message {
     pub name: Option<String>,
     /// The calls an assistant made, in the shape of Chat Completions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<Object>>)]
     pub tool_calls: Option<Json>,
     /// Of a tool's result: which call it answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -224,7 +225,7 @@ impl Message {
 }
 
 /// Who speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// The application.
@@ -240,7 +241,7 @@ pub enum Role {
 }
 
 /// What is said.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(untagged, expecting = "is neither text nor a list of parts")]
 pub enum Content {
     /// Words.

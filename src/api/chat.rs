@@ -11,7 +11,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{Api, body::Whole, connection::Connection, error::Problem, events::Heartbeat, post};
+use super::{Api, body::Whole, connection::Connection, error::Problem, events::Heartbeat, openapi::words, post};
 use crate::{
     gateway::Stream,
     protocol::chat::{self, ChatEncode, Completion, Envelope},
@@ -19,6 +19,13 @@ use crate::{
 
 /// `POST /v1/chat/completions`: starts an answer and gives it, in chunks or whole. Repeated after a cut, it goes on as the native
 /// one does.
+#[utoipa::path(post, path = "/v1/chat/completions", tag = "openai", operation_id = "create_chat_completion", summary = "Chat Completions",
+    params(words::Post, words::Seen), request_body(content = words::ChatRequest, description = "As OpenAI describes it"),
+    responses(
+        (status = 200, description = "The completion, or with `stream` its chunks", content((Object = "application/json"), (String = "text/event-stream"))),
+        (status = 204, description = "A repeated POST that has seen the end"),
+        words::RefusedOpenAi,
+    ))]
 pub(super) async fn create(
     State(api): State<Arc<Api>>,
     connection: Connection,

@@ -28,8 +28,10 @@ const NO_STREAM: &str = "GET /v1/streams lists those there are; what is erased i
 #[derive(Clone, Debug)]
 pub struct Problem(Box<Details>);
 
-#[derive(Clone, Debug, Serialize)]
-struct Details {
+/// What is wrong, and what to do about it (RFC 9457).
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = Problem)]
+pub(super) struct Details {
     r#type: &'static str,
     title: &'static str,
     status: u16,

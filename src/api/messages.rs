@@ -12,7 +12,7 @@ use axum::{
 };
 use tokio::time::timeout;
 
-use super::{Api, body::Whole, connection::Connection, error::Problem, events::Heartbeat, post};
+use super::{Api, body::Whole, connection::Connection, error::Problem, events::Heartbeat, openapi::words, post};
 use crate::{
     event::{End, Failure, Status},
     gateway::Stream,
@@ -20,6 +20,13 @@ use crate::{
 };
 
 /// `POST /v1/messages`: starts an answer and gives it, in events or whole. Repeated after a cut, it goes on as the native one does.
+#[utoipa::path(post, path = "/v1/messages", tag = "anthropic", operation_id = "create_message", summary = "Messages",
+    params(words::Post, words::Seen), request_body(content = words::MessagesRequest, description = "As Anthropic describes it"),
+    responses(
+        (status = 200, description = "The message, or with `stream` its events", content((Object = "application/json"), (String = "text/event-stream"))),
+        (status = 204, description = "A repeated POST that has seen the end"),
+        words::RefusedAnthropic,
+    ))]
 pub(super) async fn create(
     State(api): State<Arc<Api>>,
     connection: Connection,
@@ -41,6 +48,9 @@ pub(super) async fn create(
 }
 
 /// `POST /v1/messages/count_tokens`: how many tokens a request has, as the upstream counts them. Nothing is recorded.
+#[utoipa::path(post, path = "/v1/messages/count_tokens", tag = "anthropic", operation_id = "count_message_tokens", summary = "Count a request's tokens",
+    request_body(content = words::MessagesRequest, description = "As Anthropic describes it"),
+    responses((status = 200, description = "As the upstream counts them", body = Object), words::RefusedAnthropic))]
 pub(super) async fn count_tokens(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,

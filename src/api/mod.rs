@@ -10,6 +10,7 @@ mod events;
 mod messages;
 mod models;
 mod native;
+mod openapi;
 mod operations;
 mod page;
 mod pass;
@@ -30,6 +31,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{any, get, post},
 };
+use bytes::Bytes;
 use bytesize::ByteSize;
 use tokio::sync::Semaphore;
 
@@ -54,6 +56,8 @@ pub struct Api {
     bodies: Arc<Semaphore>,
     /// What readers share of what they are told.
     retold: AllRetold,
+    /// `/openapi.json`, as it is sent.
+    description: Bytes,
     snapshots: AllSnapshots,
 }
 
@@ -84,7 +88,8 @@ impl Api {
     pub fn new(gateway: Arc<Gateway>, templates: Arc<Templates>, settings: Settings) -> Self {
         let bodies = Arc::new(Semaphore::new(body::IN_FLIGHT as usize));
         let (retold, snapshots) = (AllRetold::default(), AllSnapshots::default());
-        Self { gateway, templates, settings, bodies, retold, snapshots }
+        let description = openapi::written();
+        Self { gateway, templates, settings, bodies, retold, description, snapshots }
     }
 
     /// When a reader that is cut off should come back, in milliseconds: each another time, so that a deploy makes no storm.
@@ -116,6 +121,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/healthz", get(operations::health))
         .route("/readyz", get(operations::ready))
         .route("/metrics", get(operations::metrics))
+        .route("/openapi.json", get(openapi::description))
         .route("/", get(page::index))
         .route("/{name}", get(page::asset))
         .fallback(no_route)

@@ -14,13 +14,15 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::{Api, error::Problem, surface::Surface};
+use super::{Api, error::Problem, openapi::words, surface::Surface};
 use crate::gateway::Listed;
 
 /// How many of a list Anthropic's clients may ask for at once.
 const MOST: usize = 1000;
 
 /// `GET /v1/models`: those that are known. OpenAI's list is whole; Anthropic's comes in pages.
+#[utoipa::path(get, path = "/v1/models", tag = "catalogue", operation_id = "list_models", summary = "The models",
+    responses((status = 200, description = "In OpenAI's shape; in Anthropic's if `anthropic-version` is sent", body = Object), words::RefusedOpenAi))]
 pub(super) async fn list(
     State(api): State<Arc<Api>>,
     uri: Uri,
@@ -38,6 +40,9 @@ pub(super) async fn list(
 }
 
 /// `GET /v1/models/{id}`: whether there is such a model. The id may have slashes.
+#[utoipa::path(get, path = "/v1/models/{id}", tag = "catalogue", operation_id = "get_model", summary = "A model",
+    params(("id" = String, Path, description = "Its name; it may have slashes", example = "mock/words")),
+    responses((status = 200, description = "In OpenAI's shape; in Anthropic's if `anthropic-version` is sent", body = Object), words::RefusedOpenAi))]
 pub(super) async fn show(
     State(api): State<Arc<Api>>,
     uri: Uri,

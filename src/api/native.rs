@@ -23,6 +23,7 @@ use super::{
     connection::Connection,
     error::Problem,
     events::{self, Heartbeat, Seat},
+    openapi::words,
     post::{self, named},
     prompts,
 };
@@ -45,6 +46,16 @@ use crate::{
 ///
 /// A client that repeats its POST after a cut (fetch-event-source does) says with `Last-Event-ID` what it has seen, and is
 /// attached to that answer: never is a second one generated.
+#[utoipa::path(post, path = "/v1/streams", tag = "streams", operation_id = "create_stream", summary = "Start an answer",
+    params(words::Post, words::Seen, words::Form),
+    request_body(content((native::Create = "application/json"), (String = "text/plain")), description = "What is asked. Exactly one of `prompt`, `messages` and `template`; plain text is the prompt itself"),
+    responses(
+        (status = 201, description = "It began: its state", body = native::State, headers(("Location" = String), ("x-stream-id" = String))),
+        (status = 200, description = "Where a form of events is asked for: the events, from the beginning",
+            content((String = "text/event-stream"), (String = "application/x-ndjson"), (String = "text/plain"), (Object = "application/json"))),
+        (status = 204, description = "A repeated POST that has seen the end"),
+        words::Refused,
+    ))]
 pub(super) async fn create(
     State(api): State<Arc<Api>>,
     connection: Connection,
@@ -73,6 +84,14 @@ pub(super) async fn create(
 }
 
 /// `GET /v1/streams/{id}/events`: the events after the reader's cursor, then those that come, then the end.
+#[utoipa::path(get, path = "/v1/streams/{id}/events", tag = "streams", operation_id = "read_events", summary = "Read an answer",
+    params(words::Id, words::Seen, words::After, words::Form),
+    responses(
+        (status = 200, description = "The events, in the form that was asked for",
+            content((String = "text/event-stream"), (String = "application/x-ndjson"), (String = "text/plain"), (Object = "application/json"))),
+        (status = 204, description = "The end was seen: there is nothing behind it"),
+        words::Refused,
+    ))]
 pub(super) async fn events(
     State(api): State<Arc<Api>>,
     connection: Connection,
@@ -87,6 +106,9 @@ pub(super) async fn events(
 }
 
 /// `HEAD /v1/streams/{id}/events`: whether there is something to read. Nobody is attached.
+#[utoipa::path(head, path = "/v1/streams/{id}/events", tag = "streams", operation_id = "has_events", summary = "Is there something to read?",
+    params(words::Id),
+    responses((status = 200, description = "There is"), (status = 404, description = "There is not"), (status = "default", description = "It cannot be told")))]
 pub(super) async fn events_head(State(api): State<Arc<Api>>, Named(id): Named) -> Result<Response, Problem> {
     api.gateway.stream(NOBODY, id).await?;
     // Of unknown length, as the events are: an empty body would be announced with a length.
@@ -94,6 +116,8 @@ pub(super) async fn events_head(State(api): State<Arc<Api>>, Named(id): Named) -
 }
 
 /// `GET /v1/streams/{id}`: the state, with all that was said so far.
+#[utoipa::path(get, path = "/v1/streams/{id}", tag = "streams", operation_id = "get_stream", summary = "The state of an answer",
+    params(words::Id), responses((status = 200, description = "The state", body = native::State), words::Refused))]
 pub(super) async fn show(State(api): State<Arc<Api>>, Named(id): Named) -> Result<Response, Problem> {
     full_state(&api, id).await
 }
@@ -106,13 +130,18 @@ pub(super) struct Slice {
 }
 
 /// A page of a list. (Not a JSON value made on the way: that would round the numbers in somebody's metadata.)
-#[derive(Debug, Serialize)]
-struct Listing {
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(super) struct Listing {
+    /// Newest first, without what was said in them.
     streams: Vec<native::State>,
+    /// Where the next page is, if there is one.
+    #[schema(required = true)]
     next: Option<String>,
 }
 
 /// `GET /v1/streams`: the caller's streams, newest first, without what was said in them.
+#[utoipa::path(get, path = "/v1/streams", tag = "streams", operation_id = "list_streams", summary = "All answers",
+    params(words::Slice), responses((status = 200, description = "A page", body = Listing), words::Refused))]
 pub(super) async fn list(
     State(api): State<Arc<Api>>,
     slice: Result<Query<Slice>, QueryRejection>,
@@ -142,12 +171,16 @@ pub(super) async fn list(
 }
 
 /// `POST /v1/streams/{id}/cancel`: stops the generation; what was said stands. The response is the state.
+#[utoipa::path(post, path = "/v1/streams/{id}/cancel", tag = "streams", operation_id = "cancel_stream", summary = "Stop an answer",
+    params(words::Id), responses((status = 200, description = "The state", body = native::State), words::Refused))]
 pub(super) async fn cancel(State(api): State<Arc<Api>>, Named(id): Named) -> Result<Response, Problem> {
     api.gateway.cancel(NOBODY, id).await?;
     full_state(&api, id).await
 }
 
 /// `DELETE /v1/streams/{id}`: cancels it if it runs, then erases it.
+#[utoipa::path(delete, path = "/v1/streams/{id}", tag = "streams", operation_id = "delete_stream", summary = "Erase an answer",
+    params(words::Id), responses((status = 204, description = "It is gone"), words::Refused))]
 pub(super) async fn remove(State(api): State<Arc<Api>>, Named(id): Named) -> Result<Response, Problem> {
     api.gateway.remove(NOBODY, id).await?;
     Ok(named(id, StatusCode::NO_CONTENT.into_response()))

@@ -11,13 +11,15 @@ use axum::{
 use serde_json::{Map, Value, json};
 use tokio::task::spawn_blocking;
 
-use super::{Api, error::Problem};
+use super::{Api, error::Problem, openapi::words};
 use crate::{
     prompt::{Message, Prompt, Role},
     template::{self, Rendered},
 };
 
 /// `GET /v1/prompts`: what there is, and what each takes. One whose file is wrong is there with what is wrong with it.
+#[utoipa::path(get, path = "/v1/prompts", tag = "catalogue", operation_id = "list_prompts", summary = "The named prompts",
+    responses((status = 200, description = "Each with its variables", body = Object), words::Refused))]
 pub(super) async fn list(State(api): State<Arc<Api>>) -> Result<Response, Problem> {
     let templates = api.templates.clone();
     let all = spawn_blocking(move || {

@@ -22,6 +22,7 @@ use super::{
     connection::Connection,
     error::Problem,
     events::{self, Heartbeat, Seat},
+    openapi::words,
     post::{self, Begun, named},
 };
 use crate::{
@@ -37,6 +38,13 @@ use crate::{
 };
 
 /// `POST /v1/responses`: starts an answer and gives it, in events or whole; in the background, what is known of it.
+#[utoipa::path(post, path = "/v1/responses", tag = "openai", operation_id = "create_response", summary = "Responses",
+    params(words::Post, words::Seen), request_body(content = words::ResponsesRequest, description = "As OpenAI describes it"),
+    responses(
+        (status = 200, description = "The response, or with `stream` its events", content((Object = "application/json"), (String = "text/event-stream"))),
+        (status = 204, description = "A repeated POST that has seen the end"),
+        words::RefusedOpenAi,
+    ))]
 pub(super) async fn create(
     State(api): State<Arc<Api>>,
     connection: Connection,
@@ -67,6 +75,13 @@ pub(super) async fn create(
 }
 
 /// `GET /v1/responses/{id}`: the response as it stands; with `stream=true` its events, those after `starting_after`.
+#[utoipa::path(get, path = "/v1/responses/{id}", tag = "openai", operation_id = "get_response", summary = "A response, or the rest of its events",
+    params(words::ResponseId, words::Seen, words::Retrieve),
+    responses(
+        (status = 200, description = "The response, or with `stream` its events", content((Object = "application/json"), (String = "text/event-stream"))),
+        (status = 204, description = "The end was seen: there is nothing behind it"),
+        words::RefusedOpenAi,
+    ))]
 pub(super) async fn show(
     State(api): State<Arc<Api>>,
     connection: Connection,
@@ -98,12 +113,16 @@ pub(super) async fn show(
 }
 
 /// `POST /v1/responses/{id}/cancel`: stops the generation; what was said stands.
+#[utoipa::path(post, path = "/v1/responses/{id}/cancel", tag = "openai", operation_id = "cancel_response", summary = "Stop a response",
+    params(words::ResponseId), responses((status = 200, description = "The response", body = Object), words::RefusedOpenAi))]
 pub(super) async fn cancel(State(api): State<Arc<Api>>, Named(id): Named) -> Result<Response, Problem> {
     api.gateway.cancel(NOBODY, id).await?;
     object(&api, id).await
 }
 
 /// `DELETE /v1/responses/{id}`: cancels it if it runs, then erases it.
+#[utoipa::path(delete, path = "/v1/responses/{id}", tag = "openai", operation_id = "delete_response", summary = "Erase a response",
+    params(words::ResponseId), responses((status = 200, description = "It is gone", body = Object), words::RefusedOpenAi))]
 pub(super) async fn remove(State(api): State<Arc<Api>>, Named(id): Named) -> Result<Response, Problem> {
     api.gateway.remove(NOBODY, id).await?;
     let deleted = json!({ "id": format!("resp_{id}"), "object": "response", "deleted": true });
@@ -121,6 +140,8 @@ struct Items {
 }
 
 /// `GET /v1/responses/{id}/input_items`: what was asked, item by item, the last one first.
+#[utoipa::path(get, path = "/v1/responses/{id}/input_items", tag = "openai", operation_id = "list_input_items", summary = "What a response was asked",
+    params(words::ResponseId, words::ItemsSlice), responses((status = 200, description = "A page", body = Object), words::RefusedOpenAi))]
 pub(super) async fn input_items(
     State(api): State<Arc<Api>>,
     Named(id): Named,

@@ -11,6 +11,6 @@ mod text;
 
 pub use chunk::Chunks;
 pub use encode::{Native, Start};
-pub use request::{Asked, on_text, parse};
+pub use request::{Asked, Create, on_text, parse};
 pub use state::{Answer, State, events_url, rfc3339};
 pub use text::Text;

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use crate::{
     event::{Chunking, Json},
@@ -23,27 +24,53 @@ pub struct Asked {
 }
 
 /// The body. Exactly one of `prompt`, `messages` and `template` must be there.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Create {
+pub struct Create {
+    /// A text.
+    #[schema(min_length = 1)]
     prompt: Option<String>,
+    /// In the shape of Chat Completions, parts and tool calls too.
+    #[schema(min_items = 1)]
     messages: Option<Vec<Message>>,
+    /// The name of a prompt of the server's.
     template: Option<String>,
+    /// What is filled into the template.
+    #[schema(value_type = Option<Object>)]
     variables: Option<Map<String, Value>>,
+    /// What the model is told before.
     system: Option<String>,
+    /// A name of the configuration, or `backend/model`; else the default.
     model: Option<String>,
+    /// How long the answer may be.
+    #[schema(minimum = 1)]
     max_tokens: Option<u64>,
+    /// As the upstream understands it; likewise `top_p`, `stop`, `seed`.
+    #[schema(minimum = 0, maximum = 2)]
     temperature: Option<f64>,
+    #[schema(minimum = 0, maximum = 1)]
     top_p: Option<f64>,
     stop: Option<Stops>,
     seed: Option<i64>,
+    /// In the shape of Chat Completions; likewise `tool_choice` and `response_format`.
+    #[schema(value_type = Option<Vec<Object>>)]
     tools: Option<Json>,
+    #[schema(value_type = Option<Value>)]
     tool_choice: Option<Json>,
+    #[schema(value_type = Option<Object>)]
     response_format: Option<Json>,
+    /// When the last reader leaves: `"continue"` (default), `"cancel"`, or `{"cancel_after": "30s"}`.
+    #[schema(value_type = Option<Value>)]
     on_disconnect: Option<OnDisconnect>,
+    /// In what pieces its readers are told the words.
     chunking: Option<Chunking>,
+    /// Labels of yours, given back in the state to the letter.
+    #[schema(value_type = Option<Object>)]
     metadata: Option<Json>,
+    /// More members for an upstream's request, or what the mock shall say and how it shall fail.
+    #[schema(value_type = Option<Object>)]
     backend_options: Option<Json>,
+    /// Refuse what the upstream has no words for, in place of naming it.
     strict: Option<bool>,
 }
 

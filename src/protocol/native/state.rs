@@ -11,9 +11,11 @@ use crate::{
 };
 
 /// `GET /v1/streams/{id}`; in a list without what was said. Times are RFC 3339, durations milliseconds; absent is unknown.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = Stream)]
 pub struct State {
     /// The stream.
+    #[schema(value_type = String)]
     pub id: StreamId,
     /// `running`, or how it ended.
     pub status: &'static str,
@@ -27,6 +29,7 @@ pub struct State {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<String>,
     /// The last record's cursor.
+    #[schema(value_type = u64)]
     pub cursor: Cursor,
     /// Where its events are.
     pub events_url: String,
@@ -45,6 +48,7 @@ pub struct State {
     /// The upstreams that took the prompt.
     pub attempts: Vec<Attempt>,
     /// The client's labels.
+    #[schema(value_type = Option<Object>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Json>,
     /// How long it took.
@@ -52,7 +56,7 @@ pub struct State {
 }
 
 /// Milliseconds since the stream began.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct Timings {
     /// Until the model first said something.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -88,7 +92,7 @@ impl State {
 }
 
 /// What the model said: the first choice's parts, folded from the log.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(default)]
 pub struct Answer {
     /// The words.
@@ -102,7 +106,7 @@ pub struct Answer {
 }
 
 /// One call of a tool.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Call {
     /// Which part of the answer it is: the `index` of its events.
     index: u16,

@@ -1,0 +1,191 @@
+//! `/openapi.json`: the API, described from the code. Each handler says above itself what it takes and gives; here is what they share,
+//! in which order they come, and a command line for each, which the tests run.
+
+pub(super) mod words;
+
+use axum::{
+    extract::State,
+    http::header,
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use serde_json::json;
+use std::sync::Arc;
+use utoipa::{
+    Modify, OpenApi,
+    openapi::{extensions::ExtensionsBuilder, path::Operation},
+};
+
+use super::{Api, chat, error, messages, models, native, operations, prompts, responses};
+use crate::protocol;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "lastword", description = words::ABOUT),
+    paths(
+        native::create, native::list, native::show, native::events, native::events_head, native::cancel, native::remove,
+        chat::create,
+        responses::create, responses::show, responses::remove, responses::cancel, responses::input_items,
+        messages::create, messages::count_tokens,
+        models::list, models::show,
+        prompts::list,
+        operations::health, operations::ready, operations::metrics, description,
+    ),
+    components(schemas(
+        protocol::native::Create, protocol::native::State, error::Details, words::OpenAiError, words::AnthropicError,
+        words::ChatRequest, words::ResponsesRequest, words::MessagesRequest,
+    )),
+    tags(
+        (name = "streams", description = "The native API: a prompt in, events out, and back in at any place."),
+        (name = "openai", description = "For OpenAI's clients and all that speak like them. Errors are in their shape."),
+        (name = "anthropic", description = "For Anthropic's clients. Errors are in their shape."),
+        (name = "catalogue", description = "What can be asked for."),
+        (name = "operations", description = "What the operator's tools ask."),
+    ),
+    modifiers(&Finish),
+)]
+struct Description;
+
+/// A command line for each operation, by its id; `$ID` is a stream's.
+const EXAMPLES: [(&str, &str); 22] = [
+    ("create_stream", r#"curl 127.0.0.1:8080/v1/streams -d '{"prompt":"Tell me about rivers"}'"#),
+    ("list_streams", "curl '127.0.0.1:8080/v1/streams?limit=5'"),
+    ("get_stream", "curl 127.0.0.1:8080/v1/streams/$ID"),
+    ("read_events", "curl -N 127.0.0.1:8080/v1/streams/$ID/events -H 'Last-Event-ID: 4'"),
+    ("has_events", "curl -I 127.0.0.1:8080/v1/streams/$ID/events"),
+    ("cancel_stream", "curl -X POST 127.0.0.1:8080/v1/streams/$ID/cancel"),
+    ("delete_stream", "curl -X DELETE 127.0.0.1:8080/v1/streams/$ID"),
+    (
+        "create_chat_completion",
+        r#"curl 127.0.0.1:8080/v1/chat/completions -d '{"model":"mock/words","messages":[{"role":"user","content":"Tell me about rivers"}]}'"#,
+    ),
+    (
+        "create_response",
+        r#"curl 127.0.0.1:8080/v1/responses -d '{"model":"mock/words","input":"Tell me about rivers","background":true}'"#,
+    ),
+    ("get_response", "curl -N '127.0.0.1:8080/v1/responses/resp_$ID?stream=true&starting_after=4'"),
+    ("delete_response", "curl -X DELETE 127.0.0.1:8080/v1/responses/resp_$ID"),
+    ("cancel_response", "curl -X POST 127.0.0.1:8080/v1/responses/resp_$ID/cancel"),
+    ("list_input_items", "curl '127.0.0.1:8080/v1/responses/resp_$ID/input_items?order=asc'"),
+    (
+        "create_message",
+        r#"curl 127.0.0.1:8080/v1/messages -d '{"model":"mock/words","max_tokens":100,"messages":[{"role":"user","content":"Tell me about rivers"}]}'"#,
+    ),
+    (
+        "count_message_tokens",
+        r#"curl 127.0.0.1:8080/v1/messages/count_tokens -d '{"model":"mock/words","messages":[{"role":"user","content":"Tell me about rivers"}]}'"#,
+    ),
+    ("list_models", "curl 127.0.0.1:8080/v1/models"),
+    ("get_model", "curl 127.0.0.1:8080/v1/models/mock/words"),
+    ("list_prompts", "curl 127.0.0.1:8080/v1/prompts"),
+    ("is_alive", "curl 127.0.0.1:8080/healthz"),
+    ("is_ready", "curl 127.0.0.1:8080/readyz"),
+    ("metrics", "curl 127.0.0.1:8080/metrics"),
+    ("describe", "curl 127.0.0.1:8080/openapi.json"),
+];
+
+/// What the attributes cannot say.
+struct Finish;
+
+impl Modify for Finish {
+    fn modify(&self, description: &mut utoipa::openapi::OpenApi) {
+        for item in description.paths.paths.values_mut() {
+            let all = [&mut item.get, &mut item.head, &mut item.post, &mut item.delete];
+            all.into_iter().flatten().for_each(finish);
+        }
+    }
+}
+
+fn finish(operation: &mut Operation) {
+    // A handler's comment begins with its route, which stands above it here.
+    if let Some((_, rest)) = operation.description.as_deref().and_then(|text| text.split_once("`: ")) {
+        let (first, rest) = rest.split_at(rest.chars().next().map_or(0, char::len_utf8));
+        operation.description = Some(format!("{}{rest}", first.to_uppercase()));
+    }
+    let id = operation.operation_id.as_deref().unwrap_or_default();
+    if let Some((_, line)) = EXAMPLES.iter().find(|(name, _)| *name == id) {
+        let samples = json!([{ "lang": "curl", "source": line }]);
+        operation.extensions = Some(ExtensionsBuilder::new().add("x-codeSamples", samples).build());
+    }
+}
+
+/// The description, as it is sent.
+pub(super) fn written() -> Bytes {
+    serde_json::to_vec(&Description::openapi()).expect("plain data").into()
+}
+
+/// `GET /openapi.json`: this description, in OpenAPI 3.1.
+#[utoipa::path(get, path = "/openapi.json", tag = "operations", operation_id = "describe", summary = "This description",
+    responses((status = 200, description = "The description", content_type = "application/json", body = Object)))]
+pub(super) async fn description(State(api): State<Arc<Api>>) -> Response {
+    let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-cache")];
+    (headers, api.description.clone()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    /// Not described: the page's files, and what is handed on to an upstream, which describes it itself.
+    const OTHERS: [&str; 4] = ["/", "/docs", "/{name}", "/v1/{*path}"];
+
+    /// The routes of the router, by its own words.
+    fn routed() -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        for line in include_str!("mod.rs").lines().filter_map(|line| line.trim().strip_prefix(".route(\"")) {
+            let (path, handlers) = line.split_once("\", ").expect("a route");
+            if OTHERS.contains(&path) {
+                continue;
+            }
+            for method in ["get", "head", "post", "delete"] {
+                if handlers.split(['.', ' ']).any(|call| call.starts_with(&format!("{method}("))) {
+                    found.insert(format!("{method} {}", path.replace("{*", "{")));
+                }
+            }
+        }
+        found
+    }
+
+    fn described() -> Value {
+        serde_json::from_slice(&written()).expect("JSON")
+    }
+
+    fn operations(description: &Value) -> Vec<(String, &Value)> {
+        let paths = description["paths"].as_object().expect("paths").iter();
+        paths
+            .flat_map(|(path, item)| {
+                let methods = item.as_object().expect("methods").iter();
+                methods.map(move |(method, operation)| (format!("{method} {path}"), operation))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_route_is_described_and_nothing_else() {
+        let (description, routed) = (described(), routed());
+        assert!(routed.len() > 20, "{routed:?}");
+        assert_eq!(operations(&description).into_iter().map(|(route, _)| route).collect::<BTreeSet<_>>(), routed);
+    }
+
+    #[test]
+    fn every_operation_has_a_name_a_summary_and_an_example() {
+        let description = described();
+        let mut ids = BTreeSet::new();
+        for (route, operation) in operations(&description) {
+            let text = |member: &str| operation[member].as_str().unwrap_or_default().to_owned();
+            assert!(ids.insert(text("operationId")), "{route}: its id is another's");
+            assert!(
+                !text("summary").is_empty() && !text("description").contains('`') || text("description").len() > 20,
+                "{route}"
+            );
+            let sample = operation["x-codeSamples"][0]["source"].as_str().unwrap_or_default();
+            assert!(sample.starts_with("curl "), "{route} has no example");
+        }
+        assert_eq!(ids, EXAMPLES.iter().map(|(id, _)| (*id).to_owned()).collect());
+        assert_eq!(description["openapi"], "3.1.0");
+    }
+}
