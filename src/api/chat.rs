@@ -22,7 +22,7 @@ use crate::{
 #[utoipa::path(post, path = "/v1/chat/completions", tag = "openai", operation_id = "create_chat_completion", summary = "Chat Completions",
     params(words::Post, words::Seen), request_body(content = words::ChatRequest, description = "As OpenAI describes it"),
     responses(
-        (status = 200, description = "The completion, or with `stream` its chunks", content((Object = "application/json"), (String = "text/event-stream"))),
+        (status = 200, description = "The completion, or with `stream` its chunks", content((Object = "application/json"), (words::Told = "text/event-stream"))),
         (status = 204, description = "A repeated POST that has seen the end"),
         words::RefusedOpenAi,
     ))]

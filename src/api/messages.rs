@@ -23,7 +23,7 @@ use crate::{
 #[utoipa::path(post, path = "/v1/messages", tag = "anthropic", operation_id = "create_message", summary = "Messages",
     params(words::Post, words::Seen), request_body(content = words::MessagesRequest, description = "As Anthropic describes it"),
     responses(
-        (status = 200, description = "The message, or with `stream` its events", content((Object = "application/json"), (String = "text/event-stream"))),
+        (status = 200, description = "The message, or with `stream` its events", content((Object = "application/json"), (words::Told = "text/event-stream"))),
         (status = 204, description = "A repeated POST that has seen the end"),
         words::RefusedAnthropic,
     ))]

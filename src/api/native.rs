@@ -52,7 +52,7 @@ use crate::{
     responses(
         (status = 201, description = "It began: its state", body = native::State, headers(("Location" = String), ("x-stream-id" = String))),
         (status = 200, description = "Where a form of events is asked for: the events, from the beginning",
-            content((String = "text/event-stream"), (String = "application/x-ndjson"), (String = "text/plain"), (Object = "application/json"))),
+            content((words::Told = "text/event-stream"), (String = "application/x-ndjson"), (String = "text/plain"), (Object = "application/json"))),
         (status = 204, description = "A repeated POST that has seen the end"),
         words::Refused,
     ))]
@@ -88,7 +88,7 @@ pub(super) async fn create(
     params(words::Id, words::Seen, words::After, words::Form),
     responses(
         (status = 200, description = "The events, in the form that was asked for",
-            content((String = "text/event-stream"), (String = "application/x-ndjson"), (String = "text/plain"), (Object = "application/json"))),
+            content((words::Told = "text/event-stream"), (String = "application/x-ndjson"), (String = "text/plain"), (Object = "application/json"))),
         (status = 204, description = "The end was seen: there is nothing behind it"),
         words::Refused,
     ))]

@@ -63,10 +63,10 @@ const EXAMPLES: [(&str, &str); 22] = [
         "create_response",
         r#"curl 127.0.0.1:8080/v1/responses -d '{"model":"mock/words","input":"Tell me about rivers","background":true}'"#,
     ),
-    ("get_response", "curl -N '127.0.0.1:8080/v1/responses/resp_$ID?stream=true&starting_after=4'"),
+    ("get_response", r#"curl -N "127.0.0.1:8080/v1/responses/resp_$ID?stream=true&starting_after=4""#),
     ("delete_response", "curl -X DELETE 127.0.0.1:8080/v1/responses/resp_$ID"),
     ("cancel_response", "curl -X POST 127.0.0.1:8080/v1/responses/resp_$ID/cancel"),
-    ("list_input_items", "curl '127.0.0.1:8080/v1/responses/resp_$ID/input_items?order=asc'"),
+    ("list_input_items", r#"curl "127.0.0.1:8080/v1/responses/resp_$ID/input_items?order=asc""#),
     (
         "create_message",
         r#"curl 127.0.0.1:8080/v1/messages -d '{"model":"mock/words","max_tokens":100,"messages":[{"role":"user","content":"Tell me about rivers"}]}'"#,

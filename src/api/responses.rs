@@ -41,7 +41,7 @@ use crate::{
 #[utoipa::path(post, path = "/v1/responses", tag = "openai", operation_id = "create_response", summary = "Responses",
     params(words::Post, words::Seen), request_body(content = words::ResponsesRequest, description = "As OpenAI describes it"),
     responses(
-        (status = 200, description = "The response, or with `stream` its events", content((Object = "application/json"), (String = "text/event-stream"))),
+        (status = 200, description = "The response, or with `stream` its events", content((Object = "application/json"), (words::Told = "text/event-stream"))),
         (status = 204, description = "A repeated POST that has seen the end"),
         words::RefusedOpenAi,
     ))]
@@ -78,7 +78,7 @@ pub(super) async fn create(
 #[utoipa::path(get, path = "/v1/responses/{id}", tag = "openai", operation_id = "get_response", summary = "A response, or the rest of its events",
     params(words::ResponseId, words::Seen, words::Retrieve),
     responses(
-        (status = 200, description = "The response, or with `stream` its events", content((Object = "application/json"), (String = "text/event-stream"))),
+        (status = 200, description = "The response, or with `stream` its events", content((Object = "application/json"), (words::Told = "text/event-stream"))),
         (status = 204, description = "The end was seen: there is nothing behind it"),
         words::RefusedOpenAi,
     ))]

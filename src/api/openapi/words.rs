@@ -148,6 +148,20 @@ enum Order {
     Desc,
 }
 
+/// One event of an answer in events: <https://html.spec.whatwg.org/multipage/server-sent-events.html>.
+#[derive(ToSchema)]
+#[schema(as = Event)]
+pub(in crate::api) struct Told {
+    /// Its name; without one it is the next words.
+    event: Option<String>,
+    /// JSON, but for the `[DONE]` of Chat Completions.
+    data: String,
+    /// To be sent as `Last-Event-ID`.
+    id: Option<String>,
+    /// How many milliseconds to wait before coming back.
+    retry: Option<u32>,
+}
+
 /// Whatever is refused, in the native API: problem details with a stable `code`.
 #[derive(IntoResponses)]
 pub(in crate::api) enum Refused {
