@@ -19,7 +19,7 @@ use crate::{
 
 /// `POST /v1/chat/completions`: starts an answer and gives it, in chunks or whole. Repeated after a cut, it goes on as the native
 /// one does.
-#[utoipa::path(post, path = "/v1/chat/completions", tag = "openai", operation_id = "create_chat_completion", summary = "Chat Completions",
+#[utoipa::path(post, path = "/v1/chat/completions", tag = "openai", operation_id = "create_chat_completion", summary = "Start an answer, as Chat Completions has it",
     params(words::Post, words::Seen), request_body(content = words::ChatRequest, description = "As OpenAI describes it"),
     responses(
         (status = 200, description = "The completion, or with `stream` its chunks", content((Object = "application/json"), (words::Told = "text/event-stream"))),

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// `POST /v1/messages`: starts an answer and gives it, in events or whole. Repeated after a cut, it goes on as the native one does.
-#[utoipa::path(post, path = "/v1/messages", tag = "anthropic", operation_id = "create_message", summary = "Messages",
+#[utoipa::path(post, path = "/v1/messages", tag = "anthropic", operation_id = "create_message", summary = "Start an answer, as Messages has it",
     params(words::Post, words::Seen), request_body(content = words::MessagesRequest, description = "As Anthropic describes it"),
     responses(
         (status = 200, description = "The message, or with `stream` its events", content((Object = "application/json"), (words::Told = "text/event-stream"))),

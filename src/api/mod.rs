@@ -34,6 +34,7 @@ use axum::{
 use bytes::Bytes;
 use bytesize::ByteSize;
 use tokio::sync::Semaphore;
+use utoipa::OpenApi;
 
 use self::{error::Problem, retold::AllRetold, snapshot::AllSnapshots};
 use crate::{gateway::Gateway, template::Templates};
@@ -88,7 +89,7 @@ impl Api {
     pub fn new(gateway: Arc<Gateway>, templates: Arc<Templates>, settings: Settings) -> Self {
         let bodies = Arc::new(Semaphore::new(body::IN_FLIGHT as usize));
         let (retold, snapshots) = (AllRetold::default(), AllSnapshots::default());
-        let description = openapi::written();
+        let description = openapi::written(Described::openapi());
         Self { gateway, templates, settings, bodies, retold, description, snapshots }
     }
 
@@ -123,12 +124,41 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/metrics", get(operations::metrics))
         .route("/openapi.json", get(openapi::description))
         .route("/", get(page::index))
+        .route("/docs", get(page::docs))
         .route("/{name}", get(page::asset))
         .fallback(no_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(api.clone(), auth::refuse_foreign_sites))
         .with_state(api)
 }
+
+/// The same routes, for `/openapi.json`.
+#[derive(OpenApi)]
+#[openapi(paths(
+    native::create,
+    native::list,
+    native::show,
+    native::events,
+    native::events_head,
+    native::cancel,
+    native::remove,
+    chat::create,
+    responses::create,
+    responses::show,
+    responses::remove,
+    responses::cancel,
+    responses::input_items,
+    messages::create,
+    messages::count_tokens,
+    models::list,
+    models::show,
+    prompts::list,
+    operations::health,
+    operations::ready,
+    operations::metrics,
+    openapi::description,
+))]
+struct Described;
 
 async fn no_route() -> Problem {
     nothing()

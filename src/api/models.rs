@@ -21,7 +21,7 @@ use crate::gateway::Listed;
 const MOST: usize = 1000;
 
 /// `GET /v1/models`: those that are known. OpenAI's list is whole; Anthropic's comes in pages.
-#[utoipa::path(get, path = "/v1/models", tag = "catalogue", operation_id = "list_models", summary = "The models",
+#[utoipa::path(get, path = "/v1/models", tag = "catalogue", operation_id = "list_models", summary = "What can be asked for",
     responses((status = 200, description = "In OpenAI's shape; in Anthropic's if `anthropic-version` is sent", body = Object), words::RefusedOpenAi))]
 pub(super) async fn list(
     State(api): State<Arc<Api>>,
@@ -40,7 +40,7 @@ pub(super) async fn list(
 }
 
 /// `GET /v1/models/{id}`: whether there is such a model. The id may have slashes.
-#[utoipa::path(get, path = "/v1/models/{id}", tag = "catalogue", operation_id = "get_model", summary = "A model",
+#[utoipa::path(get, path = "/v1/models/{id}", tag = "catalogue", operation_id = "get_model", summary = "Is there such a model?",
     params(("id" = String, Path, description = "Its name; it may have slashes", example = "mock/words")),
     responses((status = 200, description = "In OpenAI's shape; in Anthropic's if `anthropic-version` is sent", body = Object), words::RefusedOpenAi))]
 pub(super) async fn show(

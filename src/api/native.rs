@@ -116,7 +116,7 @@ pub(super) async fn events_head(State(api): State<Arc<Api>>, Named(id): Named) -
 }
 
 /// `GET /v1/streams/{id}`: the state, with all that was said so far.
-#[utoipa::path(get, path = "/v1/streams/{id}", tag = "streams", operation_id = "get_stream", summary = "The state of an answer",
+#[utoipa::path(get, path = "/v1/streams/{id}", tag = "streams", operation_id = "get_stream", summary = "The state of an answer, with all that was said so far",
     params(words::Id), responses((status = 200, description = "The state", body = native::State), words::Refused))]
 pub(super) async fn show(State(api): State<Arc<Api>>, Named(id): Named) -> Result<Response, Problem> {
     full_state(&api, id).await
@@ -140,7 +140,7 @@ pub(super) struct Listing {
 }
 
 /// `GET /v1/streams`: the caller's streams, newest first, without what was said in them.
-#[utoipa::path(get, path = "/v1/streams", tag = "streams", operation_id = "list_streams", summary = "All answers",
+#[utoipa::path(get, path = "/v1/streams", tag = "streams", operation_id = "list_streams", summary = "Your answers, newest first",
     params(words::Slice), responses((status = 200, description = "A page", body = Listing), words::Refused))]
 pub(super) async fn list(
     State(api): State<Arc<Api>>,
@@ -171,7 +171,7 @@ pub(super) async fn list(
 }
 
 /// `POST /v1/streams/{id}/cancel`: stops the generation; what was said stands. The response is the state.
-#[utoipa::path(post, path = "/v1/streams/{id}/cancel", tag = "streams", operation_id = "cancel_stream", summary = "Stop an answer",
+#[utoipa::path(post, path = "/v1/streams/{id}/cancel", tag = "streams", operation_id = "cancel_stream", summary = "Stop an answer: what was said stands",
     params(words::Id), responses((status = 200, description = "The state", body = native::State), words::Refused))]
 pub(super) async fn cancel(State(api): State<Arc<Api>>, Named(id): Named) -> Result<Response, Problem> {
     api.gateway.cancel(NOBODY, id).await?;
@@ -179,7 +179,7 @@ pub(super) async fn cancel(State(api): State<Arc<Api>>, Named(id): Named) -> Res
 }
 
 /// `DELETE /v1/streams/{id}`: cancels it if it runs, then erases it.
-#[utoipa::path(delete, path = "/v1/streams/{id}", tag = "streams", operation_id = "delete_stream", summary = "Erase an answer",
+#[utoipa::path(delete, path = "/v1/streams/{id}", tag = "streams", operation_id = "delete_stream", summary = "Cancel an answer if it runs, then erase it",
     params(words::Id), responses((status = 204, description = "It is gone"), words::Refused))]
 pub(super) async fn remove(State(api): State<Arc<Api>>, Named(id): Named) -> Result<Response, Problem> {
     api.gateway.remove(NOBODY, id).await?;

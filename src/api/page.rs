@@ -10,7 +10,7 @@ const HTML: &str = "text/html; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// Name, content type, content. The first is the page itself.
-const FILES: [(&str, &str, &[u8]); 8] = [
+const FILES: [(&str, &str, &[u8]); 11] = [
     ("", HTML, include_bytes!("../../web/index.html")),
     ("app.js", SCRIPT, include_bytes!("../../web/app.js")),
     ("stream.js", SCRIPT, include_bytes!("../../web/stream.js")),
@@ -18,6 +18,9 @@ const FILES: [(&str, &str, &[u8]); 8] = [
     ("wire.js", SCRIPT, include_bytes!("../../web/wire.js")),
     ("api.js", SCRIPT, include_bytes!("../../web/api.js")),
     ("style.css", "text/css; charset=utf-8", include_bytes!("../../web/style.css")),
+    ("docs.html", HTML, include_bytes!("../../web/docs.html")),
+    ("docs.js", SCRIPT, include_bytes!("../../web/docs.js")),
+    ("docs.css", "text/css; charset=utf-8", include_bytes!("../../web/docs.css")),
     ("icon.svg", "image/svg+xml", include_bytes!("../../web/icon.svg")),
 ];
 
@@ -27,6 +30,11 @@ const POLICY: &str = "default-src 'self'; img-src 'self' data: blob:; frame-ance
 /// `GET /`.
 pub(super) async fn index() -> Response {
     file("")
+}
+
+/// `GET /docs`: the API's description, drawn.
+pub(super) async fn docs() -> Response {
+    file("docs.html")
 }
 
 /// `GET /{name}`: one of the page's files.

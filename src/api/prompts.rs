@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// `GET /v1/prompts`: what there is, and what each takes. One whose file is wrong is there with what is wrong with it.
-#[utoipa::path(get, path = "/v1/prompts", tag = "catalogue", operation_id = "list_prompts", summary = "The named prompts",
+#[utoipa::path(get, path = "/v1/prompts", tag = "catalogue", operation_id = "list_prompts", summary = "The named prompts, with their variables",
     responses((status = 200, description = "Each with its variables", body = Object), words::Refused))]
 pub(super) async fn list(State(api): State<Arc<Api>>) -> Result<Response, Problem> {
     let templates = api.templates.clone();

@@ -38,7 +38,7 @@ use crate::{
 };
 
 /// `POST /v1/responses`: starts an answer and gives it, in events or whole; in the background, what is known of it.
-#[utoipa::path(post, path = "/v1/responses", tag = "openai", operation_id = "create_response", summary = "Responses",
+#[utoipa::path(post, path = "/v1/responses", tag = "openai", operation_id = "create_response", summary = "Start an answer, as Responses has it",
     params(words::Post, words::Seen), request_body(content = words::ResponsesRequest, description = "As OpenAI describes it"),
     responses(
         (status = 200, description = "The response, or with `stream` its events", content((Object = "application/json"), (words::Told = "text/event-stream"))),
