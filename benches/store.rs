@@ -39,10 +39,10 @@ use process::{Process, size_of};
 use tokio::runtime::Runtime;
 use upstream::{ask_native, now};
 
-/// As the budget has it: so many streams, a token every so often.
-const STREAMS: usize = 1000;
-const TOKENS: usize = 150;
-const EVERY: Duration = Duration::from_millis(33);
+/// So many streams, a token of each every so often, so many tokens each, in so many rounds. The first is the budget's for the CPU, the
+/// second that for the delay.
+const LOADS: [(usize, Duration, usize, usize); 2] =
+    [(1000, Duration::from_millis(33), 150, 6), (200, Duration::from_millis(20), 250, 10)];
 
 const ENGINES: [(&str, &str); 4] = [("memory", "os"), ("disk", "os"), ("disk", "lazy"), ("disk", "disk")];
 
@@ -50,34 +50,44 @@ fn main() {
     let measure = std::env::args().any(|argument| argument == "--bench");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     let upstream = runtime.block_on(upstream::start());
-    let (streams, tokens, rounds) = if measure { (STREAMS, TOKENS, 6) } else { (2, 16, 1) };
     let engines = ENGINES.map(|(engine, durability)| lastword(upstream, engine, durability));
+    for (streams, every, tokens, rounds) in LOADS {
+        let (streams, tokens, rounds) = if measure { (streams, tokens, rounds) } else { (2, 16, 1) };
+        compare(&engines, &runtime, (streams, every, tokens), rounds);
+    }
+    drop(engines);
+    kept(&runtime, if measure { ANSWERS } else { 100 });
+}
+
+/// The engines under one load, in turn.
+fn compare(engines: &[Process; 4], runtime: &Runtime, load: (usize, Duration, usize), rounds: usize) {
     let mut rows = ENGINES.map(|_| Vec::new());
     for round in 0..rounds {
         for n in 0..engines.len() {
             let n = (n + round) % engines.len();
-            rows[n].push(cost(&engines[n], &runtime, streams, tokens));
+            rows[n].push(cost(&engines[n], runtime, load));
         }
     }
     println!(
-        "{streams} streams, a token every {} ms      µs CPU/token   × memory (95 %)         p50 ms   p99 ms",
-        EVERY.as_millis()
+        "{} streams, a token every {} ms      µs CPU/token   × memory (95 %)         p50 ms   p99 ms   over memory in the same round",
+        load.0,
+        load.1.as_millis()
     );
     for (n, (engine, durability)) in ENGINES.iter().enumerate() {
         let cpu = Sample::new(rows[n].iter().map(|row| row.cpu));
         let ratio = Sample::new(rows[n].iter().zip(&rows[0]).map(|(row, memory)| row.cpu / memory.cpu));
         let (low, high) = ratio.interval();
-        let [p50, p99] =
-            [|row: &Row| row.p50, |row: &Row| row.p99].map(|of| Sample::new(rows[n].iter().map(of)).median());
+        let of = [|row: &Row| row.p50, |row: &Row| row.p99];
+        let [p50, p99] = of.map(|of| Sample::new(rows[n].iter().map(of)).median());
+        let [more50, more99] =
+            of.map(|of| Sample::new(rows[n].iter().zip(&rows[0]).map(|(row, memory)| of(row) - of(memory))).median());
         println!(
-            "  {:34} {:10.2}     {:.2} ({low:.2} to {high:.2})   {p50:10.2} {p99:8.2}",
+            "  {:34} {:10.2}     {:.2} ({low:.2} to {high:.2})   {p50:10.2} {p99:8.2}   {more50:+.2} {more99:+.2}",
             format!("{engine}, {durability}"),
             cpu.median(),
             ratio.median()
         );
     }
-    drop(engines);
-    kept(&runtime, if measure { ANSWERS } else { 100 });
 }
 
 /// So many finished answers of so many tokens.
@@ -180,9 +190,9 @@ struct Row {
     p99: f64,
 }
 
-/// What so many streams at once cost a server, with tokens of so many each.
-fn cost(server: &Process, runtime: &Runtime, streams: usize, tokens: usize) -> Row {
-    let body = ask_native("up/", tokens, 1, EVERY);
+/// What so many streams at once cost a server, with a token every so often and so many each.
+fn cost(server: &Process, runtime: &Runtime, (streams, every, tokens): (usize, Duration, usize)) -> Row {
+    let body = ask_native("up/", tokens, 1, every);
     let before = server.used();
     let mut waits = runtime.block_on(run(server.address(), &body, streams));
     let cpu = (server.used() - before) as f64 / waits.len() as f64 / 1e3;
