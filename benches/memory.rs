@@ -16,6 +16,7 @@ use futures_util::stream;
 use http_body_util::BodyExt;
 use lastword::{
     api::{self, Api, Settings},
+    auth::{self, Auth},
     backend::{Backend, Clocks, Events},
     event::{At, Attempt, Delta, Event, PartStart},
     gateway::{Ask, Gateway, Limits},
@@ -96,8 +97,13 @@ impl House {
             cors: vec![],
             hosts: None,
         };
-        let routes =
-            api::router(Arc::new(Api::new(gateway.clone(), Arc::new(Templates::new("prompts".into())), settings)));
+        let auth = Arc::new(Auth::new(auth::Config::default(), None).expect("a secret"));
+        let routes = api::router(Arc::new(Api::new(
+            gateway.clone(),
+            Arc::new(Templates::new("prompts".into())),
+            auth,
+            settings,
+        )));
         Self { gateway, tokens, routes }
     }
 

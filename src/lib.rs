@@ -18,6 +18,7 @@ pub mod stream;
 pub mod protocol;
 pub mod wire;
 
+pub mod auth;
 pub mod backend;
 pub mod client;
 pub mod route;

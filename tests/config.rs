@@ -206,7 +206,7 @@ fn any_origin_or_some_may_ask() {
 fn an_override_is_toml_where_it_can_be_and_else_a_string() {
     let text = "[server]\nlisten = \"127.0.0.1:1\"\n[backends.my-gpu]\nkind = \"openai\"\nbase_url = \"http://a/v1\"";
     let variables = env([
-        ("LASTWORD_SERVER__LISTEN", "0.0.0.0:2"),
+        ("LASTWORD_SERVER__LISTEN", "127.0.0.2:2"),
         ("LASTWORD_SERVER__MAX_CONNECTIONS", "7"),
         ("LASTWORD_SERVER__CORS", "[\"https://a\"]"),
         ("LASTWORD_SERVER__MAX_BODY", "1MiB"),
@@ -219,7 +219,7 @@ fn an_override_is_toml_where_it_can_be_and_else_a_string() {
         ("HOST", "http://c"),
     ]);
     let config = Config::parse("lastword.toml", text, &variables, &[]).unwrap();
-    assert_eq!(config.server.listen.to_string(), "0.0.0.0:2");
+    assert_eq!(config.server.listen.to_string(), "127.0.0.2:2");
     assert_eq!(config.server.max_connections, 7);
     assert_eq!(config.server.cors, ["https://a"]);
     assert_eq!(config.server.max_body, ByteSize::mib(1));
@@ -528,10 +528,13 @@ fn the_example_has_the_defaults() {
     assert_eq!(format!("{as_it_is:#?}"), format!("{nothing:#?}"));
 
     let folder = tempfile::tempdir().unwrap();
+    // Of what a token can be signed with, one.
     let text = example(folder.path());
-    let config =
-        Config::parse("lastword.example.toml", &text, &env([("LOCAL_KEY", "k"), ("ANTHROPIC_API_KEY", "k")]), &[])
-            .unwrap();
+    let others = |line: &&str| !line.starts_with("key_file = ") && !line.contains("${TOKEN_SECRET}");
+    let text: Vec<_> = text.lines().filter(others).collect();
+    let variables =
+        [("LOCAL_KEY", "k"), ("ANTHROPIC_API_KEY", "k"), ("LASTWORD_SECRET", "0123456789abcdef0123456789abcdef")];
+    let config = Config::parse("lastword.example.toml", &text.join("\n"), &env(variables), &[]).unwrap();
     let Backend::OpenAi(local) = &config.backends["local"] else { panic!("of another kind") };
     assert_eq!(local.timeouts, lastword::backend::Clocks::default());
     assert_eq!(local.max_line, lastword::backend::http::Config::new("").max_line);
@@ -550,6 +553,9 @@ fn the_example_has_every_key() {
         ("server", "server"),
         ("store", "store"),
         ("limits", "limits"),
+        ("auth", "auth"),
+        ("auth.keys.web", "key"),
+        ("auth.jwt", "jwt"),
         ("prompts", "prompts"),
         ("log", "log"),
         ("backends.mock", "mock"),
@@ -567,7 +573,10 @@ fn the_example_has_every_key() {
         let table = keys.fold(&mut with_a_stranger, |table, key| table[key].as_table_mut().unwrap());
         there.entry(of).or_default().extend(table.keys().cloned());
         table.insert("0000".to_owned(), 0.into());
-        let said = said_with(&with_a_stranger.to_string(), [("LOCAL_KEY", "k"), ("ANTHROPIC_API_KEY", "k")]);
+        let secret = "0123456789abcdef0123456789abcdef";
+        let variables =
+            [("LOCAL_KEY", "k"), ("ANTHROPIC_API_KEY", "k"), ("LASTWORD_SECRET", secret), ("TOKEN_SECRET", secret)];
+        let said = said_with(&with_a_stranger.to_string(), variables);
         let (_, all) = said.split_once("; valid here: ").expect(&said);
         valid.entry(of).or_default().extend(all.split(", ").map(str::to_owned));
     }

@@ -1,131 +1,256 @@
-//! Who calls, and from which site.
+//! Who calls, by what the request shows: a key or a token (`Authorization: Bearer`, `x-api-key`), a session (a cookie), a ticket (`?token=`). While
+//! nobody is configured, everybody is nobody, and whatever is shown is ignored.
 //!
-//! There is no authentication yet: everybody is nobody, and any credential that comes along is ignored. What is refused all the
-//! same is a page of a foreign site that makes a visitor's browser start, stop or erase answers; and, where only this machine is
-//! listened to, whoever asks under a name that is not this machine's.
+//! One layer looks; handlers take the `Caller` that it found, and none that takes one is reached without. A credential is never said again,
+//! in no error and no log line.
 
-use std::{net::IpAddr, sync::Arc};
+mod foreign;
+pub(super) mod session;
+pub(super) mod tickets;
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use axum::{
-    extract::{Request, State},
-    http::{HeaderMap, Method, StatusCode, Uri, header, uri::Authority},
+    extract::{FromRequestParts, Request, State},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 
+pub use self::foreign::refuse_foreign_sites;
 use super::{Api, error::Problem};
+use crate::{
+    auth::{Judged, NoToken, Scope, Ticket},
+    id::StreamId,
+    protocol::native,
+};
 
 /// The owner of every stream while authentication is off.
 pub const NOBODY: &str = "";
 
-/// Refuses state-changing requests that a browser sends for a foreign site, unless CORS allows that site; and any request under a
-/// foreign name.
-pub async fn refuse_foreign_sites(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
-    if let Some(hosts) = &api.settings.hosts
-        && let Some(name) = foreign_name(request.uri(), request.headers(), hosts)
-    {
-        let detail = format!("nobody here goes by the name `{name}`: only this machine is listened to");
-        return Problem::new(StatusCode::FORBIDDEN, "unknown_host", detail)
-            .field("Host")
-            .remedy("ask for localhost; or add the name to [server] hosts, where a proxy passes it on or names its upstream so")
-            .into_response();
-    }
-    let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    if changes && foreign(request.uri(), request.headers()) && !allowed(request.headers(), &api.settings.cors) {
-        return Problem::new(StatusCode::FORBIDDEN, "cross_site", "this request comes from a page of another site")
-            .field("Origin")
-            .remedy("add the page's origin to [server] cors; behind a proxy, pass the Host header on and name it in [server] hosts")
-            .into_response();
-    }
-    next.run(request).await
+/// Told to an EventSource that must not come back: it knows no larger time.
+const NEVER: u32 = i32::MAX as u32;
+
+/// Who calls.
+#[derive(Clone, Debug)]
+pub(super) struct Caller {
+    owner: Arc<str>,
+    by: Shown,
 }
 
-/// The name under which is asked, if it is none of ours. A page can have its own name point at this machine (DNS rebinding), and its
-/// browser then takes the two for one site. It can do so with no address, nor can it leave the name out: that is a program.
-fn foreign_name(uri: &Uri, headers: &HeaderMap, hosts: &[String]) -> Option<String> {
-    let header = headers.get(header::HOST).map(|name| name.to_str().unwrap_or("?"));
-    // HTTP/1 says whom it asks in a header, HTTP/2 in the URI.
-    let mut named =
-        [header, uri.authority().map(Authority::as_str)].into_iter().flatten().filter(|name| !name.is_empty());
-    let ours = |name: &str| {
-        let Ok(authority) = name.parse::<Authority>() else { return false };
-        let host = authority.host().trim_end_matches('.').to_ascii_lowercase();
-        let is_address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok();
-        is_address || host == "localhost" || host.ends_with(".localhost") || hosts.contains(&host)
+/// What was shown.
+#[derive(Clone, Debug)]
+enum Shown {
+    /// A key; or nothing, where nobody needs one.
+    Key,
+    /// The cookie.
+    Session,
+    /// A ticket, and nothing else: its text.
+    Ticket(Arc<str>),
+}
+
+impl Caller {
+    fn new(owner: &str, by: Shown) -> Self {
+        Self { owner: owner.into(), by }
+    }
+
+    /// Everybody, while authentication is off.
+    pub(super) fn nobody() -> Self {
+        Self::new(NOBODY, Shown::Key)
+    }
+
+    /// Whose streams it sees.
+    pub(super) fn owner(&self) -> &str {
+        &self.owner
+    }
+
+    /// Where this caller, and who is given this text, reads a stream: with a ticket, if one is needed, and none that is good for more than
+    /// the caller's own.
+    pub(super) fn events_url(&self, api: &Api, id: StreamId) -> String {
+        let url = native::events_url(id);
+        match &self.by {
+            Shown::Ticket(own) => format!("{url}?token={own}"),
+            _ if !api.auth.known().config().is_on() => url,
+            _ => {
+                let expires = now() + api.auth.known().config().ticket_ttl().as_secs();
+                let ticket = Ticket { stream: id, scope: Scope::Cancel, expires, owner: self.owner.to_string() };
+                format!("{url}?token={}", api.auth.signer().ticket(&ticket))
+            }
+        }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        parts.extensions.get().cloned().ok_or_else(unauthenticated)
+    }
+}
+
+/// Finds out who calls, and refuses who must be somebody and is not.
+pub async fn identify(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
+    match caller(&api, request.method(), request.uri(), request.headers()).await {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Err(_) if is_open(&api, request.method(), request.uri().path()) => next.run(request).await,
+        Err(refused) => refused.response(),
+    }
+}
+
+/// What needs nobody: the page and its files, what says that the server lives, and signing out.
+fn is_open(api: &Api, method: &Method, path: &str) -> bool {
+    match path {
+        "/metrics" => api.auth.known().config().open_metrics,
+        "/v1/session" => method == Method::DELETE,
+        _ => method == Method::OPTIONS || !path.starts_with("/v1/"),
+    }
+}
+
+/// Why somebody is not let in.
+enum Refused {
+    Problem(Box<Problem>),
+    /// A ticket that was good once, on the way of an EventSource, which sees no status.
+    Denied,
+}
+
+impl From<Problem> for Refused {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(Box::new(problem))
+    }
+}
+
+impl Refused {
+    fn response(self) -> Response {
+        match self {
+            Self::Problem(problem) => {
+                let mut response = problem.into_response();
+                if response.status() == StatusCode::UNAUTHORIZED {
+                    response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+                }
+                response
+            }
+            Self::Denied => denied(),
+        }
+    }
+}
+
+async fn caller(api: &Api, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Caller, Refused> {
+    let known = api.auth.known();
+    if !known.config().is_on() {
+        return Ok(Caller::nobody());
+    }
+    if let Some(key) = shown_key(headers)? {
+        let owner = known.owner_of(key).await.map_err(|why| match why {
+            NoToken::Refused(why) => unknown(&why),
+            NoToken::Unknown => no_keys(),
+        })?;
+        return Ok(Caller::new(&owner, Shown::Key));
+    }
+    // Whose key was taken away has no tickets and no sessions either.
+    let still_known = |owner: &str| match known.knows(owner) {
+        true => Ok(()),
+        false => Err(unknown("who this was given to is not known here any more")),
     };
-    named.find(|name| !ours(name)).map(str::to_owned)
-}
-
-/// Browsers say it themselves where they can; else the page's host must be ours. Programs send neither header.
-fn foreign(uri: &Uri, headers: &HeaderMap) -> bool {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    if let Some(site) = text("sec-fetch-site") {
-        return site == "cross-site";
-    }
-    let Some(origin) = headers.get(header::ORIGIN) else { return false };
-    let host =
-        |authority: &str| authority.parse().ok().map(|authority: Authority| authority.host().to_ascii_lowercase());
-    let page = origin.to_str().ok().and_then(|origin| host(origin.split_once("://")?.1));
-    // HTTP/1 says whom it asks in a header, HTTP/2 in the URI.
-    let ours = [text("host"), text("x-forwarded-host"), uri.authority().map(Authority::as_str)];
-    page.is_none() || !ours.into_iter().flatten().any(|ours| host(ours) == page)
-}
-
-fn allowed(headers: &HeaderMap, cors: &[String]) -> bool {
-    let origin = headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok());
-    cors.iter().any(|allowed| allowed == "*" || Some(allowed.as_str()) == origin)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_that_a_page_can_point_here_is_foreign() {
-        let hosts = ["app.example.com".to_owned()];
-        let foreign = |uri: &'static str, host: Option<&str>| {
-            let headers = host.map(|host| (header::HOST, host.parse().expect("value"))).into_iter().collect();
-            foreign_name(&Uri::from_static(uri), &headers, &hosts)
+    if let Some(token) = shown_ticket(uri) {
+        return match api.auth.signer().judge_ticket(token, now()) {
+            Judged::Forged => Err(unknown("the ticket is none of ours").into()),
+            Judged::Expired(ticket) => {
+                still_known(&ticket.owner)?;
+                admits(&ticket, method, uri)?;
+                match is_read_as_events(method, uri, headers) {
+                    true => Err(Refused::Denied),
+                    false => Err(unknown("the ticket has expired").into()),
+                }
+            }
+            Judged::Good(ticket) => {
+                still_known(&ticket.owner)?;
+                admits(&ticket, method, uri)?;
+                Ok(Caller::new(&ticket.owner, Shown::Ticket(token.into())))
+            }
         };
-        for ours in ["localhost", "LocalHost:8080", "a.localhost.", "127.0.0.1:80", "127.9.9.9", "[::1]:8080", "[::1]"]
-        {
-            assert_eq!(foreign("/", Some(ours)), None, "{ours}");
-            assert_eq!(foreign("http://evil.example/", Some(ours)).as_deref(), Some("evil.example"), "both count");
-        }
-        for ours in ["app.example.com", "App.Example.com:443", "192.0.2.7:8080", "[2001:db8::7]", ""] {
-            assert_eq!(foreign("/", Some(ours)), None, "{ours}");
-        }
-        assert_eq!((foreign("/", None), foreign("http://localhost:1/", None)), (None, None), "HTTP/1.0, HTTP/2");
-        for name in ["evil.example:8080", "localhost.evil.example", "evillocalhost", "127.0.0.1.evil.example", "a b"] {
-            assert_eq!(foreign("/", Some(name)).as_deref(), Some(name));
-        }
     }
-
-    #[test]
-    fn a_foreign_page_is_told_from_our_own_and_from_a_program() {
-        let is_foreign = |pairs: &[(&'static str, &'static str)]| {
-            let headers =
-                pairs.iter().map(|(name, value)| (name.parse().expect("name"), value.parse().expect("value")));
-            foreign(&Uri::from_static("/"), &headers.collect())
+    if let Some(cookie) = session::shown(headers) {
+        return match api.auth.signer().judge_session(cookie, now()) {
+            Judged::Good(session) => {
+                still_known(&session.owner)?;
+                session::may_change(method, uri, headers, &api.settings.cors)?;
+                Ok(Caller::new(&session.owner, Shown::Session))
+            }
+            Judged::Expired(_) | Judged::Forged => Err(unknown("the session is over").into()),
         };
-        assert!(!is_foreign(&[("host", "a.example:8080")]), "curl");
-        assert!(!is_foreign(&[("host", "a.example:8080"), ("origin", "http://a.example:8080")]));
-        assert!(!is_foreign(&[
-            ("host", "10.0.0.1"),
-            ("origin", "https://a.example"),
-            ("sec-fetch-site", "same-origin")
-        ]));
-        assert!(!is_foreign(&[
-            ("host", "10.0.0.1"),
-            ("x-forwarded-host", "a.example"),
-            ("origin", "https://a.example")
-        ]));
-        assert!(is_foreign(&[("host", "a.example"), ("origin", "https://evil.example")]));
-        assert!(is_foreign(&[("host", "a.example"), ("origin", "null")]));
-        assert!(is_foreign(&[("host", "[2001:db8::1]"), ("origin", "http://[2001:db8::2]")]));
-        assert!(!is_foreign(&[("host", "[2001:db8::1]:80"), ("origin", "http://[2001:db8::1]")]));
-        let headers = [(header::ORIGIN, "http://a.example".parse().expect("value"))].into_iter().collect();
-        assert!(!foreign(&Uri::from_static("http://a.example:8080/v1/streams"), &headers), "HTTP/2");
-        assert!(is_foreign(&[("host", "a.example"), ("sec-fetch-site", "cross-site")]));
     }
+    Err(unauthenticated().into())
+}
+
+/// The key, if one is shown: as OpenAI's clients do, or as Anthropic's.
+fn shown_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+    if let Some(value) = headers.get(header::AUTHORIZATION) {
+        let key = value.to_str().ok().and_then(|shown| {
+            let (scheme, key) = shown.trim().split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
+        });
+        return key.map(Some).ok_or_else(|| unknown("the Authorization header is no `Bearer KEY`"));
+    }
+    let Some(value) = headers.get("x-api-key") else { return Ok(None) };
+    value.to_str().map(|key| Some(key.trim())).map_err(|_| unknown("x-api-key is no key"))
+}
+
+/// The ticket in the URL, if there is one. It has no character that a URL would write in another way.
+fn shown_ticket(uri: &Uri) -> Option<&str> {
+    uri.query()?.split('&').find_map(|pair| pair.strip_prefix("token=")).filter(|token| !token.is_empty())
+}
+
+/// Whether the ticket is good for this: reading its stream and its state, and stopping it if it says so.
+fn admits(ticket: &Ticket, method: &Method, uri: &Uri) -> Result<(), Problem> {
+    let mut path = uri.path().strip_prefix("/v1/streams/").unwrap_or_default().split('/');
+    let is_its = path.next().and_then(|id| id.parse().ok()) == Some(ticket.stream);
+    let (what, more) = (path.next(), path.next());
+    let reads = matches!(*method, Method::GET | Method::HEAD) && matches!(what, None | Some("events"));
+    let stops = *method == Method::POST && what == Some("cancel") && ticket.scope == Scope::Cancel;
+    if is_its && more.is_none() && (reads || stops) {
+        return Ok(());
+    }
+    Err(Problem::new(StatusCode::FORBIDDEN, "ticket_scope", "the ticket is not good for this")
+        .field("token")
+        .remedy("a ticket reads one stream, and stops it if it was made for that; show a key for everything else"))
+}
+
+/// As an EventSource does.
+fn is_read_as_events(method: &Method, uri: &Uri, headers: &HeaderMap) -> bool {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    *method == Method::GET && uri.path().ends_with("/events") && accept.contains("text/event-stream")
+}
+
+/// An EventSource shows its page no status: it is told in an event, and not to come back.
+fn denied() -> Response {
+    let data = r#"{"code":"ticket_expired","message":"the ticket in events_url is over; the stream's state, for who has a key, holds another"}"#;
+    let body = format!("event: denied\ndata: {data}\nretry: {NEVER}\n\n");
+    let headers = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")];
+    (headers, body).into_response()
+}
+
+fn unauthenticated() -> Problem {
+    unknown("this needs a key, and none was shown")
+}
+
+fn no_keys() -> Problem {
+    let why = "whether the token is good cannot be told: its issuer's keys cannot be fetched";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "keys_unavailable", why).retry_after(Duration::from_secs(30))
+}
+
+/// Whatever was shown: what it was is not said.
+fn unknown(why: &str) -> Problem {
+    Problem::new(StatusCode::UNAUTHORIZED, "unauthenticated", why)
+        .field("Authorization")
+        .remedy("show a key of [auth.keys], or a token of [auth.jwt], as `Authorization: Bearer KEY` or `x-api-key`")
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }

@@ -11,7 +11,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{Api, body::Whole, connection::Connection, error::Problem, events::Heartbeat, openapi::words, post};
+use super::{
+    Api, auth::Caller, body::Whole, connection::Connection, error::Problem, events::Heartbeat, openapi::words, post,
+};
 use crate::{
     gateway::Stream,
     protocol::chat::{self, ChatEncode, Completion, Envelope},
@@ -28,13 +30,14 @@ use crate::{
     ))]
 pub(super) async fn create(
     State(api): State<Arc<Api>>,
+    caller: Caller,
     connection: Connection,
     headers: HeaderMap,
     body: Result<Whole, Problem>,
 ) -> Result<Response, Problem> {
     let body = body?;
     let asked = chat::parse(&body.bytes)?;
-    let begun = post::begin(&api, "chat", &headers, &body.bytes, async || Ok(asked.prompt)).await?;
+    let begun = post::begin(&api, caller, "chat", &headers, &body.bytes, async || Ok(asked.prompt)).await?;
     drop(body); // its room is for others: from here on it can take long
     let answer = match asked.stream {
         true => {

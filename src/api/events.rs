@@ -23,7 +23,7 @@ use tokio::time::timeout;
 use self::relay::Relay;
 use super::{
     Api, X_STREAM_ID,
-    auth::NOBODY,
+    auth::Caller,
     connection::{Connection, GaveUp},
     snapshot::{Made, Snapshot},
 };
@@ -90,11 +90,12 @@ impl Seat {
     /// When there is no such stream, or it cannot be read.
     pub(super) async fn take(
         api: &Arc<Api>,
+        caller: &Caller,
         id: StreamId,
         seen: Option<Seen>,
         connection: Connection,
     ) -> Result<Self, StoreError> {
-        let Attachment { stream, from, reader, attached } = api.gateway.attach(NOBODY, id, seen).await?;
+        let Attachment { stream, from, reader, attached } = api.gateway.attach(caller.owner(), id, seen).await?;
         let presence = Presence::new(attached, connection, api.gateway.metrics().clone());
         Ok(Self { stream, from, reader, presence, before: Vec::new(), snapshot: None })
     }

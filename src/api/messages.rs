@@ -12,7 +12,9 @@ use axum::{
 };
 use tokio::time::timeout;
 
-use super::{Api, body::Whole, connection::Connection, error::Problem, events::Heartbeat, openapi::words, post};
+use super::{
+    Api, auth::Caller, body::Whole, connection::Connection, error::Problem, events::Heartbeat, openapi::words, post,
+};
 use crate::{
     event::{End, Failure, Status},
     gateway::Stream,
@@ -29,13 +31,14 @@ use crate::{
     ))]
 pub(super) async fn create(
     State(api): State<Arc<Api>>,
+    caller: Caller,
     connection: Connection,
     headers: HeaderMap,
     body: Result<Whole, Problem>,
 ) -> Result<Response, Problem> {
     let body = body?;
     let asked = messages::parse(&body.bytes)?;
-    let begun = post::begin(&api, "messages", &headers, &body.bytes, async || Ok(asked.prompt)).await?;
+    let begun = post::begin(&api, caller, "messages", &headers, &body.bytes, async || Ok(asked.prompt)).await?;
     drop(body); // its room is for others: from here on it can take long
     let answer = match asked.stream {
         true => post::streamed(&api, &begun, connection, Heartbeat::Ping, encoder).await,

@@ -37,7 +37,7 @@ use tokio::sync::Semaphore;
 use utoipa::OpenApi;
 
 use self::{error::Problem, retold::AllRetold, snapshot::AllSnapshots};
-use crate::{gateway::Gateway, template::Templates};
+use crate::{auth::Auth, gateway::Gateway, template::Templates};
 
 /// In every response that is about one stream, in every protocol.
 pub const X_STREAM_ID: HeaderName = HeaderName::from_static("x-stream-id");
@@ -51,6 +51,8 @@ pub struct Api {
     pub gateway: Arc<Gateway>,
     /// The named prompts.
     templates: Arc<Templates>,
+    /// Who may ask.
+    auth: Arc<Auth>,
     /// What the operator said of the routes.
     pub settings: Settings,
     /// Room for the bodies that are under way.
@@ -86,11 +88,11 @@ pub struct Settings {
 impl Api {
     /// With room for some bodies.
     #[must_use]
-    pub fn new(gateway: Arc<Gateway>, templates: Arc<Templates>, settings: Settings) -> Self {
+    pub fn new(gateway: Arc<Gateway>, templates: Arc<Templates>, auth: Arc<Auth>, settings: Settings) -> Self {
         let bodies = Arc::new(Semaphore::new(body::IN_FLIGHT as usize));
         let (retold, snapshots) = (AllRetold::default(), AllSnapshots::default());
         let description = openapi::written(Described::openapi());
-        Self { gateway, templates, settings, bodies, retold, description, snapshots }
+        Self { gateway, templates, auth, settings, bodies, retold, description, snapshots }
     }
 
     /// When a reader that is cut off should come back, in milliseconds: each another time, so that a deploy makes no storm.
@@ -108,6 +110,8 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/streams/{id}", get(native::show).delete(native::remove))
         .route("/v1/streams/{id}/events", get(native::events).head(native::events_head))
         .route("/v1/streams/{id}/cancel", post(native::cancel))
+        .route("/v1/streams/{id}/tickets", post(auth::tickets::create))
+        .route("/v1/session", post(auth::session::sign_in).delete(auth::session::sign_out))
         .route("/v1/chat/completions", post(chat::create))
         .route("/v1/prompts", get(prompts::list))
         .route("/v1/messages", post(messages::create))
@@ -128,6 +132,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/{name}", get(page::asset))
         .fallback(no_route)
         .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn_with_state(api.clone(), auth::identify))
         .layer(middleware::from_fn_with_state(api.clone(), auth::refuse_foreign_sites))
         .with_state(api)
 }
@@ -142,6 +147,9 @@ pub fn router(api: Arc<Api>) -> Router {
     native::events_head,
     native::cancel,
     native::remove,
+    auth::tickets::create,
+    auth::session::sign_in,
+    auth::session::sign_out,
     chat::create,
     responses::create,
     responses::show,

@@ -7,8 +7,8 @@ use std::{convert::Infallible, sync::Arc};
 use axum::{
     Json,
     body::Body,
-    extract::{FromRequestParts, Path, Query, State, rejection::QueryRejection},
-    http::{HeaderMap, StatusCode, header, request::Parts},
+    extract::{Query, State, rejection::QueryRejection},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use bytes::{Bytes, BytesMut};
@@ -18,13 +18,13 @@ use wishes::{Format, Wishes, Words, wishes};
 
 use super::{
     Api,
-    auth::NOBODY,
+    auth::Caller,
     body::Whole,
     connection::Connection,
     error::Problem,
     events::{self, Heartbeat, Seat},
     openapi::words,
-    post::{self, named},
+    post::{self, Named, named},
     prompts,
 };
 use crate::{
@@ -35,7 +35,7 @@ use crate::{
     protocol::{
         chat::{ChatEncode, Envelope},
         messages::MessagesEncode,
-        native::{self, Answer, Asked, Chunks, Native, Start, Text, events_url, rfc3339},
+        native::{self, Answer, Asked, Chunks, Native, Start, Text, rfc3339},
         responses::{self, ResponsesEncode},
     },
     record::summary::Summary,
@@ -58,6 +58,7 @@ use crate::{
     ))]
 pub(super) async fn create(
     State(api): State<Arc<Api>>,
+    caller: Caller,
     connection: Connection,
     query: Result<Query<Words>, QueryRejection>,
     headers: HeaderMap,
@@ -66,18 +67,20 @@ pub(super) async fn create(
     let Query(query) = query?;
     let wishes = wishes(&headers, &query)?;
     let surface = if is_text(&headers) { "native text" } else { "native json" };
-    let begun =
-        post::begin(&api, surface, &headers, &body.bytes, async || prompt(&api, &headers, &body.bytes).await).await?;
+    let begun = post::begin(&api, caller.clone(), surface, &headers, &body.bytes, async || {
+        prompt(&api, &headers, &body.bytes).await
+    })
+    .await?;
     let response = match wishes.format.filter(|format| *format != Format::Json) {
         None if begun.seen.is_none() => {
-            let stream = api.gateway.stream(NOBODY, begun.id).await?;
-            (StatusCode::CREATED, Json(state(stream, None))).into_response()
+            let stream = api.gateway.stream(caller.owner(), begun.id).await?;
+            (StatusCode::CREATED, Json(state(&api, &caller, stream, None))).into_response()
         }
         // Who says what it has seen wants the rest, in whatever form.
         format => {
             let wishes = Wishes { format, ..wishes };
-            let seat = Seat::take(&api, begun.id, begun.seen, connection).await?;
-            told(&api, seat, Native::long(begun.id), wishes).await?
+            let seat = Seat::take(&api, &caller, begun.id, begun.seen, connection).await?;
+            told(&api, &caller, seat, Native::long(begun.id), wishes).await?
         }
     };
     Ok(begun.head(response))
@@ -94,6 +97,7 @@ pub(super) async fn create(
     ))]
 pub(super) async fn events(
     State(api): State<Arc<Api>>,
+    caller: Caller,
     connection: Connection,
     Named(id): Named,
     query: Result<Query<Words>, QueryRejection>,
@@ -101,16 +105,20 @@ pub(super) async fn events(
 ) -> Result<Response, Problem> {
     let Query(query) = query?;
     let wishes = wishes(&headers, &query)?;
-    let seat = Seat::take(&api, id, wishes.seen, connection).await?;
-    told(&api, seat, Native::short(), wishes).await
+    let seat = Seat::take(&api, &caller, id, wishes.seen, connection).await?;
+    told(&api, &caller, seat, Native::short(), wishes).await
 }
 
 /// `HEAD /v1/streams/{id}/events`: whether there is something to read. Nobody is attached.
 #[utoipa::path(head, path = "/v1/streams/{id}/events", tag = "streams", operation_id = "has_events", summary = "Is there something to read?",
     params(words::Id),
     responses((status = 200, description = "There is"), (status = 404, description = "There is not"), (status = "default", description = "It cannot be told")))]
-pub(super) async fn events_head(State(api): State<Arc<Api>>, Named(id): Named) -> Result<Response, Problem> {
-    api.gateway.stream(NOBODY, id).await?;
+pub(super) async fn events_head(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    Named(id): Named,
+) -> Result<Response, Problem> {
+    api.gateway.stream(caller.owner(), id).await?;
     // Of unknown length, as the events are: an empty body would be announced with a length.
     Ok(events::head(StatusCode::OK, id, Form::Sse, Body::from_stream(stream::empty::<Result<Bytes, Infallible>>())))
 }
@@ -118,8 +126,8 @@ pub(super) async fn events_head(State(api): State<Arc<Api>>, Named(id): Named) -
 /// `GET /v1/streams/{id}`: the state, with all that was said so far.
 #[utoipa::path(get, path = "/v1/streams/{id}", tag = "streams", operation_id = "get_stream", summary = "The state of an answer, with all that was said so far",
     params(words::Id), responses((status = 200, description = "The state", body = native::State), words::Refused))]
-pub(super) async fn show(State(api): State<Arc<Api>>, Named(id): Named) -> Result<Response, Problem> {
-    full_state(&api, id).await
+pub(super) async fn show(State(api): State<Arc<Api>>, caller: Caller, Named(id): Named) -> Result<Response, Problem> {
+    full_state(&api, &caller, id).await
 }
 
 /// How much of a list to show.
@@ -144,6 +152,7 @@ pub(super) struct Listing {
     params(words::Slice), responses((status = 200, description = "A page", body = Listing), words::Refused))]
 pub(super) async fn list(
     State(api): State<Arc<Api>>,
+    caller: Caller,
     slice: Result<Query<Slice>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let Query(slice) = slice?;
@@ -162,49 +171,56 @@ pub(super) async fn list(
             return Err(bad("before", format!("`before`: {error}"), "give the last id of the page before"));
         }
     };
-    let mut streams = api.gateway.list(NOBODY, before, limit + 1).await?;
+    let mut streams = api.gateway.list(caller.owner(), before, limit + 1).await?;
     let more = streams.len() > limit;
     streams.truncate(limit);
     let next = streams.last().filter(|_| more).map(|last| format!("/v1/streams?limit={limit}&before={}", last.meta.id));
-    let streams = streams.into_iter().map(|stream| state(stream, None)).collect();
+    let streams = streams.into_iter().map(|stream| state(&api, &caller, stream, None)).collect();
     Ok(Json(Listing { streams, next }).into_response())
 }
 
 /// `POST /v1/streams/{id}/cancel`: stops the generation; what was said stands. The response is the state.
 #[utoipa::path(post, path = "/v1/streams/{id}/cancel", tag = "streams", operation_id = "cancel_stream", summary = "Stop an answer: what was said stands",
     params(words::Id), responses((status = 200, description = "The state", body = native::State), words::Refused))]
-pub(super) async fn cancel(State(api): State<Arc<Api>>, Named(id): Named) -> Result<Response, Problem> {
-    api.gateway.cancel(NOBODY, id).await?;
-    full_state(&api, id).await
+pub(super) async fn cancel(State(api): State<Arc<Api>>, caller: Caller, Named(id): Named) -> Result<Response, Problem> {
+    api.gateway.cancel(caller.owner(), id).await?;
+    full_state(&api, &caller, id).await
 }
 
 /// `DELETE /v1/streams/{id}`: cancels it if it runs, then erases it.
 #[utoipa::path(delete, path = "/v1/streams/{id}", tag = "streams", operation_id = "delete_stream", summary = "Cancel an answer if it runs, then erase it",
     params(words::Id), responses((status = 204, description = "It is gone"), words::Refused))]
-pub(super) async fn remove(State(api): State<Arc<Api>>, Named(id): Named) -> Result<Response, Problem> {
-    api.gateway.remove(NOBODY, id).await?;
+pub(super) async fn remove(State(api): State<Arc<Api>>, caller: Caller, Named(id): Named) -> Result<Response, Problem> {
+    api.gateway.remove(caller.owner(), id).await?;
     Ok(named(id, StatusCode::NO_CONTENT.into_response()))
 }
 
 /// The events, as the reader wants to be told them. `native` knows how ids are written.
-async fn told(api: &Arc<Api>, seat: Seat, native: Native, wishes: Wishes) -> Result<Response, Problem> {
+async fn told(
+    api: &Arc<Api>,
+    caller: &Caller,
+    seat: Seat,
+    native: Native,
+    wishes: Wishes,
+) -> Result<Response, Problem> {
     let heartbeat = wishes.heartbeat;
+    let url = caller.events_url(api, seat.stream.meta.id);
     let Stream { meta, begin, .. } = &seat.stream;
     let (id, created_at) = (meta.id, meta.created_at);
     let response = match wishes.format.unwrap_or(Format::Sse) {
-        Format::Sse => relay(api, seat, native, wishes).await?,
-        Format::Ndjson => relay(api, seat, native.written(Ndjson::default()), wishes).await?,
+        Format::Sse => relay(api, url, seat, native, wishes).await?,
+        Format::Ndjson => relay(api, url, seat, native.written(Ndjson::default()), wishes).await?,
         Format::Text => {
             if let Place::Reset(reset) = seat.from {
                 return Err(Problem::lost_its_place(reset.after));
             }
             // The words so far are words.
-            relay(api, seat, native.written(Text::default()), Wishes { snapshot: false, ..wishes }).await?
+            relay(api, url, seat, native.written(Text::default()), Wishes { snapshot: false, ..wishes }).await?
         }
         Format::Json => {
             let mut native = native.written(Ndjson::list());
             let seat = so_far(api, seat, &mut native, wishes.snapshot).await?;
-            let (chunks, first) = (Chunks::new(native.clone(), chunking(&seat, &wishes)), first(native));
+            let (chunks, first) = (Chunks::new(native.clone(), chunking(&seat, &wishes)), first(native, url));
             seat.poll(api, chunks, |stream| first(stream, 0), wishes.wait).await?
         }
         Format::Chat { include_usage } => {
@@ -227,13 +243,14 @@ async fn told(api: &Arc<Api>, seat: Seat, native: Native, wishes: Wishes) -> Res
 /// The events in the native protocol, as the log has them or in other pieces.
 async fn relay<F: Frame + Clone + 'static>(
     api: &Arc<Api>,
+    url: String,
     seat: Seat,
     mut native: Native<F>,
     wishes: Wishes,
 ) -> Result<Response, Problem> {
     let seat = so_far(api, seat, &mut native, wishes.snapshot).await?;
     let (how, heartbeat) = (chunking(&seat, &wishes), wishes.heartbeat);
-    let first = first(native.clone());
+    let first = first(native.clone(), url);
     let first = move |stream: &Stream, retry| Some(first(stream, retry));
     let as_it_is = how == Chunking::Token && !matches!(seat.from, Place::Within(..));
     Ok(match wishes.pace {
@@ -262,18 +279,18 @@ async fn so_far<F: Frame>(
 }
 
 /// What comes first, without a cursor, is made from what is known of the stream.
-fn first<F: Frame>(mut native: Native<F>) -> impl FnOnce(&Stream, u32) -> Bytes {
+fn first<F: Frame>(mut native: Native<F>, events_url: String) -> impl FnOnce(&Stream, u32) -> Bytes {
     move |stream, retry| {
         let (id, created_at) = (stream.meta.id, rfc3339(stream.meta.created_at));
-        let start = Start { id, model: &stream.begin.model, created_at, events_url: events_url(id) };
+        let start = Start { id, model: &stream.begin.model, created_at, events_url };
         let mut out = BytesMut::new();
         native.start(&start, retry, &mut out);
         out.freeze()
     }
 }
 
-async fn full_state(api: &Arc<Api>, id: StreamId) -> Result<Response, Problem> {
-    let stream = api.gateway.stream(NOBODY, id).await?;
+async fn full_state(api: &Arc<Api>, caller: &Caller, id: StreamId) -> Result<Response, Problem> {
+    let stream = api.gateway.stream(caller.owner(), id).await?;
     let mut answer = Answer::default();
     let mut known = Summary::default();
     api.gateway
@@ -283,28 +300,15 @@ async fn full_state(api: &Arc<Api>, id: StreamId) -> Result<Response, Problem> {
         })
         .await?;
     let stream = Stream { summary: Some(known), ..stream };
-    Ok(named(id, Json(state(stream, Some(answer))).into_response()))
+    Ok(named(id, Json(state(api, caller, stream, Some(answer))).into_response()))
 }
 
 /// Of a stream whose log was not read, what the store says: of one that runs, little more than that it does.
-fn state(stream: Stream, answer: Option<Answer>) -> native::State {
+fn state(api: &Api, caller: &Caller, stream: Stream, answer: Option<Answer>) -> native::State {
     let Stream { meta, begin, summary, .. } = stream;
     let known = summary.unwrap_or_else(|| Summary { cursor: meta.last, ..Summary::default() });
-    native::State::new(meta.id, meta.created_at, begin, known, answer)
-}
-
-/// The stream that the path names. A segment that is not an id names none.
-pub(super) struct Named(StreamId);
-
-impl<S: Send + Sync> FromRequestParts<S> for Named {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let Ok(Path(text)) = Path::<String>::from_request_parts(parts, state).await else {
-            return Err(Problem::no_stream("?"));
-        };
-        text.parse().map(Self).map_err(|_| Problem::no_stream(&text))
-    }
+    let events_url = caller.events_url(api, meta.id);
+    native::State { events_url, ..native::State::new(meta.id, meta.created_at, begin, known, answer) }
 }
 
 /// JSON, whatever its content type (`curl -d` sends none of its own making), unless it says it is plain text.

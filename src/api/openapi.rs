@@ -12,8 +12,12 @@ use bytes::Bytes;
 use serde_json::json;
 use std::sync::Arc;
 use utoipa::{
-    OpenApi,
-    openapi::{extensions::ExtensionsBuilder, path::Operation},
+    Modify, OpenApi,
+    openapi::{
+        extensions::ExtensionsBuilder,
+        path::Operation,
+        security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme},
+    },
 };
 
 use super::{Api, error};
@@ -26,8 +30,11 @@ use crate::protocol;
         protocol::native::Create, protocol::native::State, error::Details, words::OpenAiError, words::AnthropicError,
         words::ChatRequest, words::ResponsesRequest, words::MessagesRequest,
     )),
+    modifiers(&Credentials),
+    security((), ("key" = []), ("api key" = []), ("session" = []), ("ticket" = [])),
     tags(
         (name = "streams", description = "The native API: a prompt in, events out, and back in at any place."),
+        (name = "credentials", description = "For pages and links: a cookie for a key, a ticket for one answer."),
         (name = "openai", description = "For OpenAI's clients and all that speak like them. Errors are in their shape."),
         (name = "anthropic", description = "For Anthropic's clients. Errors are in their shape."),
         (name = "catalogue", description = "What can be asked for."),
@@ -36,8 +43,24 @@ use crate::protocol;
 )]
 struct Description;
 
+/// What a caller can show, where somebody needs a key.
+struct Credentials;
+
+impl Modify for Credentials {
+    fn modify(&self, description: &mut utoipa::openapi::OpenApi) {
+        let schemes = [
+            ("key", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer))),
+            ("api key", SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("x-api-key")))),
+            ("session", SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::new("lastword_session")))),
+            ("ticket", SecurityScheme::ApiKey(ApiKey::Query(ApiKeyValue::new("token")))),
+        ];
+        let components = description.components.get_or_insert_default();
+        schemes.into_iter().for_each(|(name, scheme)| components.add_security_scheme(name, scheme));
+    }
+}
+
 /// A command line for each operation, by its id; `$ID` is a stream's.
-const EXAMPLES: [(&str, &str); 22] = [
+const EXAMPLES: [(&str, &str); 25] = [
     ("create_stream", r#"curl 127.0.0.1:8080/v1/streams -d '{"prompt":"Tell me about rivers"}'"#),
     ("list_streams", "curl '127.0.0.1:8080/v1/streams?limit=5'"),
     ("get_stream", "curl 127.0.0.1:8080/v1/streams/$ID"),
@@ -45,6 +68,9 @@ const EXAMPLES: [(&str, &str); 22] = [
     ("has_events", "curl -I 127.0.0.1:8080/v1/streams/$ID/events"),
     ("cancel_stream", "curl -X POST 127.0.0.1:8080/v1/streams/$ID/cancel"),
     ("delete_stream", "curl -X DELETE 127.0.0.1:8080/v1/streams/$ID"),
+    ("create_ticket", r#"curl 127.0.0.1:8080/v1/streams/$ID/tickets -d '{"scope":"read","ttl":"10m"}'"#),
+    ("sign_in", "curl -X POST 127.0.0.1:8080/v1/session -H \"Authorization: Bearer $LASTWORD_API_KEY\""),
+    ("sign_out", "curl -X DELETE 127.0.0.1:8080/v1/session"),
     (
         "create_chat_completion",
         r#"curl 127.0.0.1:8080/v1/chat/completions -d '{"model":"mock/words","messages":[{"role":"user","content":"Tell me about rivers"}]}'"#,

@@ -7,7 +7,8 @@
 use std::sync::Arc;
 
 use axum::{
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    extract::{FromRequestParts, Path},
+    http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
@@ -15,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     Api, X_LASTWORD_DROPPED, X_STREAM_ID,
-    auth::NOBODY,
+    auth::Caller,
     connection::Connection,
     error::Problem,
     events::{Heartbeat, Seat},
@@ -31,6 +32,8 @@ use crate::{
 
 /// The answer that a POST is about.
 pub(super) struct Begun {
+    /// Who asked.
+    pub(super) caller: Caller,
     /// Its stream.
     pub(super) id: StreamId,
     /// What the client has seen of it.
@@ -48,6 +51,7 @@ pub(super) struct Begun {
 /// When nothing was started and nothing was found.
 pub(super) async fn begin(
     api: &Arc<Api>,
+    caller: Caller,
     surface: &str,
     headers: &HeaderMap,
     body: &[u8],
@@ -55,12 +59,12 @@ pub(super) async fn begin(
 ) -> Result<Begun, Problem> {
     let seen = last_event_id(headers);
     if let Some(id) = seen.and_then(|seen| seen.stream()) {
-        return Ok(Begun { id, seen, replayed: false, dropped: Vec::new() });
+        return Ok(Begun { caller, id, seen, replayed: false, dropped: Vec::new() });
     }
     let idempotency = idempotency_key(headers)?.map(|key| (key, fingerprint(surface, body)));
     if seen.is_some() {
         let again = match &idempotency {
-            Some((key, fingerprint)) => api.gateway.find(NOBODY, key, fingerprint).await?,
+            Some((key, fingerprint)) => api.gateway.find(caller.owner(), key, fingerprint).await?,
             None => None,
         };
         let Some(id) = again else {
@@ -69,18 +73,18 @@ pub(super) async fn begin(
                 .field("Last-Event-ID")
                 .remedy("send the id as it was in the answer to the first POST, or the same Idempotency-Key, or read events_url"));
         };
-        return Ok(Begun { id, seen, replayed: false, dropped: Vec::new() });
+        return Ok(Begun { caller, id, seen, replayed: false, dropped: Vec::new() });
     }
     // Before the prompt is made, for which it may need what is gone by now.
     if let Some((key, fingerprint)) = &idempotency
-        && let Some(id) = api.gateway.find(NOBODY, key, fingerprint).await?
+        && let Some(id) = api.gateway.find(caller.owner(), key, fingerprint).await?
     {
-        return Ok(Begun { id, seen: None, replayed: true, dropped: Vec::new() });
+        return Ok(Begun { caller, id, seen: None, replayed: true, dropped: Vec::new() });
     }
     let prompt = Prompt { headers: going_along(headers), ..prompt().await? };
-    let started = api.gateway.start(Ask { owner: NOBODY.to_owned(), prompt, idempotency }).await?;
+    let started = api.gateway.start(Ask { owner: caller.owner().to_owned(), prompt, idempotency }).await?;
     let Started { id, again, dropped } = started;
-    Ok(Begun { id, seen: None, replayed: again, dropped })
+    Ok(Begun { caller, id, seen: None, replayed: again, dropped })
 }
 
 impl Begun {
@@ -111,7 +115,7 @@ pub(super) async fn streamed<E: Encode + 'static>(
     heartbeat: Heartbeat,
     encoder: impl FnOnce(&Stream) -> E,
 ) -> Result<Response, Problem> {
-    let seat = Seat::take(api, begun.id, begun.seen, connection).await?;
+    let seat = Seat::take(api, &begun.caller, begun.id, begun.seen, connection).await?;
     if seat.from == Place::Start
         && let Some(end) = seat.first_word::<E>(api.settings.commit_after).await?
         && end.status != Status::Completed
@@ -137,7 +141,7 @@ pub(super) async fn whole<F>(
 where
     F: Send,
 {
-    let seat = Seat::take(api, begun.id, None, connection).await?;
+    let seat = Seat::take(api, &begun.caller, begun.id, None, connection).await?;
     let mut answer = fold(&seat.stream);
     seat.read(|record| take(&mut answer, record)).await?;
     let json = finish(answer).map_err(|end| *end)?;
@@ -185,4 +189,18 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 
 fn fingerprint(surface: &str, body: &[u8]) -> Bytes {
     Bytes::copy_from_slice(&Sha256::new().chain_update(surface).chain_update(" ").chain_update(body).finalize())
+}
+
+/// The stream that the path names. A segment that is not an id names none.
+pub(super) struct Named(pub(super) StreamId);
+
+impl<S: Send + Sync> FromRequestParts<S> for Named {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Ok(Path(text)) = Path::<String>::from_request_parts(parts, state).await else {
+            return Err(Problem::no_stream("?"));
+        };
+        text.parse().map(Self).map_err(|_| Problem::no_stream(&text))
+    }
 }

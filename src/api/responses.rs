@@ -17,7 +17,7 @@ use serde_json::json;
 
 use super::{
     Api,
-    auth::NOBODY,
+    auth::Caller,
     body::Whole,
     connection::Connection,
     error::Problem,
@@ -47,6 +47,7 @@ use crate::{
     ))]
 pub(super) async fn create(
     State(api): State<Arc<Api>>,
+    caller: Caller,
     connection: Connection,
     headers: HeaderMap,
     body: Result<Whole, Problem>,
@@ -60,11 +61,11 @@ pub(super) async fn create(
     let (stream, background) = (asked.stream, asked.background);
     let prompt = async || {
         if let Some(previous) = asked.previous.take() {
-            continues(&api, &previous, &mut asked).await?;
+            continues(&api, &caller, &previous, &mut asked).await?;
         }
         Ok(asked.prompt)
     };
-    let begun = post::begin(&api, "responses", &headers, &body.bytes, prompt).await?;
+    let begun = post::begin(&api, caller.clone(), "responses", &headers, &body.bytes, prompt).await?;
     drop(body); // its room is for others: from here on it can take long
     let answer = match (stream, background) {
         (true, _) => told(&api, &begun, background, connection).await,
@@ -84,6 +85,7 @@ pub(super) async fn create(
     ))]
 pub(super) async fn show(
     State(api): State<Arc<Api>>,
+    caller: Caller,
     connection: Connection,
     Named(id): Named,
     query: Result<Query<HashMap<String, String>>, QueryRejection>,
@@ -92,7 +94,7 @@ pub(super) async fn show(
     let Query(query) = query?;
     let word = |name| query.get(name).map_or("", String::as_str);
     match word("stream") {
-        "" | "false" => return object(&api, id).await,
+        "" | "false" => return object(&api, &caller, id).await,
         "true" => {}
         _ => return Err(bad("stream", "`stream` is neither `true` nor `false`", "leave it out, or say `true`")),
     }
@@ -102,10 +104,10 @@ pub(super) async fn show(
             let remedy = "give the `sequence_number` of the last event you have";
             let number =
                 number.parse().map_err(|_| bad("starting_after", "`starting_after` is not a number", remedy))?;
-            behind(&api, id, number, connection).await
+            behind(&api, &caller, id, number, connection).await
         }
         _ => {
-            let seat = Seat::take(&api, id, seen, connection).await?;
+            let seat = Seat::take(&api, &caller, id, seen, connection).await?;
             let encoder = ResponsesEncode::new(envelope(&seat.stream));
             Ok(seat.relay(&api, encoder, |_, _| None, Heartbeat::default()).await?)
         }
@@ -115,16 +117,16 @@ pub(super) async fn show(
 /// `POST /v1/responses/{id}/cancel`: stops the generation; what was said stands.
 #[utoipa::path(post, path = "/v1/responses/{id}/cancel", tag = "openai", operation_id = "cancel_response", summary = "Stop a response",
     params(words::ResponseId), responses((status = 200, description = "The response", body = Object), words::RefusedOpenAi))]
-pub(super) async fn cancel(State(api): State<Arc<Api>>, Named(id): Named) -> Result<Response, Problem> {
-    api.gateway.cancel(NOBODY, id).await?;
-    object(&api, id).await
+pub(super) async fn cancel(State(api): State<Arc<Api>>, caller: Caller, Named(id): Named) -> Result<Response, Problem> {
+    api.gateway.cancel(caller.owner(), id).await?;
+    object(&api, &caller, id).await
 }
 
 /// `DELETE /v1/responses/{id}`: cancels it if it runs, then erases it.
 #[utoipa::path(delete, path = "/v1/responses/{id}", tag = "openai", operation_id = "delete_response", summary = "Erase a response",
     params(words::ResponseId), responses((status = 200, description = "It is gone", body = Object), words::RefusedOpenAi))]
-pub(super) async fn remove(State(api): State<Arc<Api>>, Named(id): Named) -> Result<Response, Problem> {
-    api.gateway.remove(NOBODY, id).await?;
+pub(super) async fn remove(State(api): State<Arc<Api>>, caller: Caller, Named(id): Named) -> Result<Response, Problem> {
+    api.gateway.remove(caller.owner(), id).await?;
     let deleted = json!({ "id": format!("resp_{id}"), "object": "response", "deleted": true });
     Ok(named(id, Json(deleted).into_response()))
 }
@@ -144,6 +146,7 @@ struct Items {
     params(words::ResponseId, words::ItemsSlice), responses((status = 200, description = "A page", body = Object), words::RefusedOpenAi))]
 pub(super) async fn input_items(
     State(api): State<Arc<Api>>,
+    caller: Caller,
     Named(id): Named,
     query: Result<Query<HashMap<String, String>>, QueryRejection>,
 ) -> Result<Response, Problem> {
@@ -154,7 +157,7 @@ pub(super) async fn input_items(
         (_, Ok(limit @ 1..=100)) => limit,
         _ => return Err(bad("limit", "`limit` is not a number from 1 to 100", "leave it out for 20")),
     };
-    let prompt = api.gateway.prompt(NOBODY, id).await?.unwrap_or_default();
+    let prompt = api.gateway.prompt(caller.owner(), id).await?.unwrap_or_default();
     let mut items = responses::input_items(&prompt, id);
     match word("order") {
         "asc" => {}
@@ -173,7 +176,7 @@ pub(super) async fn input_items(
 }
 
 /// Puts the response that this request names before what it asks.
-async fn continues(api: &Arc<Api>, previous: &str, asked: &mut Asked) -> Result<(), Problem> {
+async fn continues(api: &Arc<Api>, caller: &Caller, previous: &str, asked: &mut Asked) -> Result<(), Problem> {
     let unknown = || {
         let known: String = previous.chars().filter(char::is_ascii_graphic).take(64).collect();
         let detail = format!("there is no response `{known}`, or its input was not kept");
@@ -186,18 +189,18 @@ async fn continues(api: &Arc<Api>, previous: &str, asked: &mut Asked) -> Result<
         StoreError::Unknown(_) | StoreError::Expired(_) => unknown(),
         error => error.into(),
     };
-    let stream = api.gateway.stream(NOBODY, id).await.map_err(gone)?;
+    let stream = api.gateway.stream(caller.owner(), id).await.map_err(gone)?;
     if !stream.meta.closed() {
         let detail = "the response that this one continues has not ended";
         return Err(bad("previous_response_id", detail, "wait until it has, or cancel it"));
     }
-    let prompt = api.gateway.prompt(NOBODY, id).await.map_err(gone)?.ok_or_else(unknown)?;
+    let prompt = api.gateway.prompt(caller.owner(), id).await.map_err(gone)?.ok_or_else(unknown)?;
     let answer = read(api, &stream).await.map_err(gone)?;
     Ok(responses::expand(&prompt, answer.output(), answer.stored(), api.settings.max_body, asked)?)
 }
 
 async fn told(api: &Arc<Api>, begun: &Begun, background: bool, connection: Connection) -> Result<Response, Problem> {
-    let seat = Seat::take(api, begun.id, begun.seen, connection).await?;
+    let seat = Seat::take(api, &begun.caller, begun.id, begun.seen, connection).await?;
     if seat.from == Place::Start
         && !background
         && let Some(end) = seat.first_word::<ResponsesEncode>(api.settings.commit_after).await?
@@ -211,7 +214,7 @@ async fn told(api: &Arc<Api>, begun: &Begun, background: bool, connection: Conne
 
 /// The response when it is whole, from its beginning whatever the client has seen.
 async fn whole(api: &Arc<Api>, begun: &Begun, connection: Connection) -> Result<Response, Problem> {
-    let seat = Seat::take(api, begun.id, None, connection).await?;
+    let seat = Seat::take(api, &begun.caller, begun.id, None, connection).await?;
     let mut object = ResponseObject::new(envelope(&seat.stream));
     seat.read(|record| object.fold(record)).await?;
     Ok(json_body(object.finish().map_err(|end| *end)?))
@@ -219,13 +222,13 @@ async fn whole(api: &Arc<Api>, begun: &Begun, connection: Connection) -> Result<
 
 /// The response as soon as there is one.
 async fn started(api: &Arc<Api>, begun: &Begun, connection: Connection) -> Result<Response, Problem> {
-    let seat = Seat::take(api, begun.id, None, connection).await?;
+    let seat = Seat::take(api, &begun.caller, begun.id, None, connection).await?;
     seat.first_record().await?;
-    object(api, begun.id).await
+    object(api, &begun.caller, begun.id).await
 }
 
-async fn object(api: &Arc<Api>, id: StreamId) -> Result<Response, Problem> {
-    let stream = api.gateway.stream(NOBODY, id).await?;
+async fn object(api: &Arc<Api>, caller: &Caller, id: StreamId) -> Result<Response, Problem> {
+    let stream = api.gateway.stream(caller.owner(), id).await?;
     Ok(named(id, json_body(read(api, &stream).await?.json())))
 }
 
@@ -237,8 +240,14 @@ async fn read(api: &Arc<Api>, stream: &Stream) -> Result<ResponseObject, StoreEr
 }
 
 /// The events after this number.
-async fn behind(api: &Arc<Api>, id: StreamId, number: u64, connection: Connection) -> Result<Response, Problem> {
-    let stream = api.gateway.stream(NOBODY, id).await?;
+async fn behind(
+    api: &Arc<Api>,
+    caller: &Caller,
+    id: StreamId,
+    number: u64,
+    connection: Connection,
+) -> Result<Response, Problem> {
+    let stream = api.gateway.stream(caller.owner(), id).await?;
     let mut encoder = ResponsesEncode::new(envelope(&stream));
     encoder.mute(number.saturating_add(1));
     let skim = |runs: &[(Record<'_>, u32)]| {
@@ -267,7 +276,7 @@ async fn behind(api: &Arc<Api>, id: StreamId, number: u64, connection: Connectio
         return Err(bad("starting_after", detail, "give the `sequence_number` of the last event you have"));
     }
     let seen = (after > Cursor::START).then_some(Seen::Short(after));
-    let seat = Seat::take(api, id, seen, connection).await?;
+    let seat = Seat::take(api, caller, id, seen, connection).await?;
     if seat.from == Place::Ended {
         return Ok(events::head(StatusCode::OK, id, Form::Sse, Body::empty()));
     }

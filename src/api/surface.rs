@@ -33,7 +33,7 @@ impl Surface {
     pub fn of(path: &str, headers: &HeaderMap) -> Self {
         let Some(path) = path.strip_prefix("/v1/") else { return Self::Native };
         match path.split('/').next().unwrap_or_default() {
-            "" | "streams" | "prompts" => Self::Native,
+            "" | "streams" | "prompts" | "session" => Self::Native,
             "messages" => Self::Anthropic,
             _ if headers.contains_key("anthropic-version") => Self::Anthropic,
             _ => Self::OpenAi,
@@ -109,6 +109,7 @@ mod tests {
         let anthropic: HeaderMap = anthropic.into_iter().collect();
         for (path, of_plain, of_anthropic) in [
             ("/v1/streams/x/events", Surface::Native, Surface::Native),
+            ("/v1/session", Surface::Native, Surface::Native),
             ("/healthz", Surface::Native, Surface::Native),
             ("/v1/chat/completions", Surface::OpenAi, Surface::Anthropic),
             ("/v1/models", Surface::OpenAi, Surface::Anthropic),

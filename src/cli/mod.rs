@@ -8,6 +8,7 @@ mod chat;
 pub mod check;
 mod completions;
 mod doctor;
+mod keys;
 mod prompts;
 mod remote;
 mod screen;
@@ -52,6 +53,7 @@ enum Command {
     Bench(bench::Bench),
     Doctor(doctor::Doctor),
     Store(store::Store),
+    Keys(keys::Keys),
     Completions(completions::Completions),
 }
 
@@ -76,6 +78,7 @@ pub fn run() -> ExitCode {
         Command::Bench(bench) => bench.run(),
         Command::Doctor(doctor) => doctor.run(),
         Command::Store(store) => store.run().map(well),
+        Command::Keys(keys) => keys.run().map(well),
         Command::Completions(completions) => completions.run().map(well),
     };
     match done {

@@ -21,7 +21,7 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  lastword serve --listen 0.0.0.0:80
+  lastword serve --listen 127.0.0.1:9000
   lastword serve --backend http://127.0.0.1:8000 --model gemma-3
   lastword serve --backend https://api.groq.com/openai/v1 --backend-key-env GROQ_API_KEY")]
 pub(super) struct Serve {

@@ -235,7 +235,10 @@ impl Client {
 
     fn request(&self, method: Method, path: &str, accept: &'static str) -> reqwest::RequestBuilder {
         let mut url = self.base.clone();
-        if let Ok(mut segments) = url.path_segments_mut() {
+        // An empty path is the base itself.
+        if !path.is_empty()
+            && let Ok(mut segments) = url.path_segments_mut()
+        {
             segments.pop_if_empty().extend(path.split('/'));
         }
         self.http.request(method, url).header(ACCEPT, accept).headers(self.headers.clone())

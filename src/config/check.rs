@@ -14,6 +14,18 @@ pub(super) fn check(config: &Config, document: &Document<'_>) -> Result<(), Erro
         let key = if config.server.tls_self_signed { "tls_self_signed" } else { "tls_cert" };
         return fault(&["server", key], format!("server.{key}: {what}"));
     }
+    if let Err((key, what)) = config.auth.check() {
+        let path: Vec<_> = std::iter::once("auth").chain(key.splitn(2, '.')).collect();
+        return fault(&path, format!("auth.{key} {what}"));
+    }
+    if !config.server.listen.ip().is_loopback() && !config.auth.is_on() && !config.auth.off {
+        let what = format!(
+            "server.listen: {} can be reached from elsewhere, and nobody would need a key; make one with `lastword keys new NAME`, \
+             or say off = true in [auth] if something else sees to it",
+            config.server.listen
+        );
+        return fault(&["server", "listen"], what);
+    }
     for (name, backend) in &config.backends {
         if name.is_empty() || name.contains('/') {
             let what = format!("a backend is asked for as `backend/model`, so `{name}` cannot be its name");

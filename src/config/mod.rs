@@ -17,6 +17,7 @@ use std::{
     fmt,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,7 @@ use serde_json::{Map, Value};
 use self::document::Document;
 pub use self::error::Error;
 use crate::{
+    auth,
     backend::{self, BadConfig, anthropic::Anthropic, mock::Mock, openai::OpenAi, responses::Responses},
     gateway, route, server, store, telemetry, template,
 };
@@ -54,6 +56,8 @@ pub struct Config {
     pub store: store::Config,
     /// `[limits]`
     pub limits: gateway::Limits,
+    /// `[auth]`
+    pub auth: auth::Config,
     /// `[prompts]`
     pub prompts: template::Config,
     /// `[log]`
@@ -95,6 +99,14 @@ impl Backend {
         match self {
             Self::Mock(_) => None,
             Self::OpenAi(http) | Self::Responses(http) | Self::Anthropic(http) => Some(http),
+        }
+    }
+
+    /// How long an answer may take.
+    fn longest(&self) -> Duration {
+        match self {
+            Self::Mock(mock) => mock.timeouts.clone().unwrap_or_default().total,
+            Self::OpenAi(http) | Self::Responses(http) | Self::Anthropic(http) => http.timeouts.total,
         }
     }
 
@@ -187,6 +199,7 @@ impl Config {
         if config.default_model.is_none() {
             config.default_model = config.obvious_model();
         }
+        config.auth.outlive(config.backends.values().map(Backend::longest).max().unwrap_or_default());
         check::check(&config, &document)?;
         Ok(config)
     }
@@ -207,6 +220,9 @@ impl Config {
         self.store.path = folder.join(&self.store.path);
         self.prompts.path = folder.join(&self.prompts.path);
         for file in [&mut self.server.tls_cert, &mut self.server.tls_key].into_iter().flatten() {
+            *file = folder.join(&*file);
+        }
+        if let Some(file) = self.auth.jwt.as_mut().and_then(|jwt| jwt.key_file.as_mut()) {
             *file = folder.join(&*file);
         }
         for backend in self.backends.values_mut() {

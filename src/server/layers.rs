@@ -46,11 +46,14 @@ pub(super) fn around(routes: Router, cors: &[String]) -> Router {
 
 /// What a page of another origin needs: to send the headers it resumes and signs in with, and to read the stream's id.
 fn allow(origins: &[String]) -> CorsLayer {
+    let origins_are_named = origins != ["*"];
     let origins = match origins {
         [any] if any == "*" => AllowOrigin::from(Any),
         list => AllowOrigin::list(list.iter().filter_map(|origin| HeaderValue::from_str(origin).ok())),
     };
+    // With its cookie, where it is named: a page of any site must not be able to use a visitor's.
     CorsLayer::new()
+        .allow_credentials(origins_are_named)
         .allow_origin(origins)
         .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::DELETE])
         // Any: OpenAI's SDKs send a dozen of their own. It is the origin that says whether a page may ask.

@@ -35,6 +35,7 @@ use self::{
 };
 use crate::{
     api::{self, Api, Settings},
+    auth::Auth,
     config::Config,
     gateway::{self, Gateway},
     store::{self, Engine},
@@ -101,6 +102,8 @@ impl Server {
         let templates = Arc::new(Templates::new(config.prompts.path.clone()));
         let Config { server, store, limits, .. } = config.clone();
         let gateway = Gateway::new(store::open(&store, gateway::condense)?, router, limits, Arc::new(Metrics::new()));
+        let folder = (store.engine == Engine::Disk).then_some(&*store.path);
+        let auth = Arc::new(Auth::new(config.auth.clone(), folder).context("the secret that tickets are signed with")?);
         let tls = Tls::new(&server).map_err(|error| anyhow!("TLS: {error}"))?;
         let listener = TcpListener::bind(server.listen).await.with_context(|| {
             format!("cannot listen on {}; [server] listen or --listen names another address", server.listen)
@@ -116,8 +119,10 @@ impl Server {
             cors: server.cors.clone(),
             hosts: (address.ip().is_loopback() && server.hosts != ["*"]).then_some(server.hosts),
         };
-        let routes =
-            layers::around(api::router(Arc::new(Api::new(gateway.clone(), templates.clone(), settings))), &server.cors);
+        let routes = layers::around(
+            api::router(Arc::new(Api::new(gateway.clone(), templates.clone(), auth.clone(), settings))),
+            &server.cors,
+        );
         let limits = Limits {
             header_timeout: server.header_timeout,
             write_timeout: server.write_timeout,
@@ -128,15 +133,15 @@ impl Server {
         let accepting = tokio::spawn(accept::accept(listener, tls.clone(), routes, limits, stop.clone()));
         let tending = tokio::spawn(gateway.clone().tend());
         let admin = (store.engine == Engine::Disk).then(|| Admin::start(&store.path, gateway.clone()));
-        if !address.ip().is_loopback() {
-            warn!("there is no authentication yet: everybody who can reach {address} can ask and read");
+        if !address.ip().is_loopback() && !config.auth.is_on() {
+            warn!("authentication is off: everybody who can reach {address} can ask and read");
         }
         let scheme = if tls.is_some() { "https" } else { "http" };
         info!("listening on {scheme}://{address}");
         Ok(Self {
             address,
             _admin: admin.flatten(),
-            in_force: Some(InForce { config, opened, gateway: gateway.clone(), templates }),
+            in_force: Some(InForce { config, opened, gateway: gateway.clone(), templates, auth }),
             gateway,
             stop,
             drain: server.drain,

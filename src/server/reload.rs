@@ -17,6 +17,7 @@ use tokio::{select, sync::Notify, task::spawn_blocking, time::sleep};
 use tracing::{error, info, warn};
 
 use crate::{
+    auth::{Auth, Known},
     backend,
     config::{Backend, Config},
     gateway::Gateway,
@@ -88,12 +89,14 @@ pub(super) struct InForce {
     pub(super) opened: AllOpened,
     pub(super) gateway: Arc<Gateway>,
     pub(super) templates: Arc<Templates>,
+    pub(super) auth: Arc<Auth>,
 }
 
 impl InForce {
     /// Puts another one in its place, but for what holds as long as the server runs. Says what has changed.
     fn replace(&mut self, new: Config) -> anyhow::Result<Vec<String>> {
         let opened = open(&new.backends, &self.opened)?;
+        let known = Known::new(new.auth.clone())?;
         let mut changes = differences(&self.opened, &opened);
         if new.models != self.config.models {
             changes.push("models changed".to_owned());
@@ -112,6 +115,10 @@ impl InForce {
             changes.push(format!("prompts from {}", new.prompts.path.display()));
             self.templates.read_from(new.prompts.path.clone());
         }
+        if new.auth != self.config.auth {
+            changes.push("who may ask changed".to_owned());
+        }
+        self.auth.replace(known);
         let Config { server, store, limits, log, .. } = self.config.clone();
         self.config = Config { server, store, limits, log, ..new };
         self.opened = opened;
@@ -185,7 +192,8 @@ impl Watch {
     }
 
     fn stamps(&self) -> Vec<Option<Stamp>> {
-        let keys = self.in_force.config.backends.values().filter_map(Backend::key_file);
+        let config = &self.in_force.config;
+        let keys = config.backends.values().filter_map(Backend::key_file).chain(config.auth.key_file());
         std::iter::once(&*self.source.file).chain(keys).map(Stamp::of).collect()
     }
 
@@ -255,7 +263,8 @@ mod tests {
             let store = Arc::new(Memory::new(Duration::MAX, u64::MAX));
             let gateway = Gateway::new(store, router(&opened, &config), Limits::default(), Arc::new(Metrics::new()));
             let templates = Arc::new(Templates::new(config.prompts.path.clone()));
-            let in_force = InForce { config, opened, gateway, templates };
+            let auth = Arc::new(Auth::new(config.auth.clone(), None).expect("a secret"));
+            let in_force = InForce { config, opened, gateway, templates, auth };
             let watch = Watch::new(Source { file, read: Box::new(read), look: LOOK }, in_force);
             Self { folder, watch }
         }

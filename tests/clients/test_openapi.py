@@ -22,6 +22,7 @@ kind = "mock"
 delay = "1ms"
 text = "Hm"
 """
+ENVIRONMENT = {**os.environ, "LASTWORD_API_KEY": "whatever, while nobody needs one"}
 # Examples that this server cannot fulfil, and why.
 REFUSED = {"count_message_tokens": 404}  # the mock counts nothing
 CHECKS = [
@@ -44,7 +45,7 @@ class Described(unittest.TestCase):
         line = line.replace(ADDRESS, self.gateway.url.removeprefix("http://"))
         self.assertIn("curl ", line)
         line = line.replace("curl ", "curl -si --max-time 20 ", 1)
-        done = subprocess.run(["bash", "-eu", "-c", line], capture_output=True, text=True, timeout=30)
+        done = subprocess.run(["bash", "-eu", "-c", line], capture_output=True, text=True, timeout=30, env=ENVIRONMENT)
         self.assertEqual(done.returncode, 0, f"{line}\n{done.stdout}\n{done.stderr}")
         head, _, body = done.stdout.partition("\n\n")
         status, *headers = head.splitlines()

@@ -16,7 +16,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-use crate::common::{At, Ending, TestGateway, only, process::Process, soon, sse, text};
+use crate::common::{At, Ending, TestGateway, let_go, only, process::Process, soon, sse, text};
 
 /// A small disk. It is gone when this is dropped and all who use it have ended.
 struct Disk {
@@ -190,13 +190,7 @@ async fn a_damaged_answer_is_refused_before_the_head_and_the_others_are_told_as_
 /// Of the first stream: ids are in the order in which they were made.
 async fn change_first_block(base: &Path) {
     use redb::ReadableTable;
-    // The last connection's task may still be letting go of it.
-    let base = loop {
-        match redb::Database::open(base) {
-            Err(redb::DatabaseError::DatabaseAlreadyOpen) => tokio::task::yield_now().await,
-            opened => break opened.expect("opens"),
-        }
-    };
+    let base = let_go(base).await;
     let write = base.begin_write().expect("begun");
     {
         let mut blocks = write.open_table(redb::TableDefinition::<&[u8], &[u8]>::new("blocks")).expect("a table");

@@ -16,6 +16,7 @@ use futures_util::{StreamExt, stream};
 use http_body_util::BodyExt;
 use lastword::{
     api::{self, Settings},
+    auth::{self, Auth},
     backend::{Backend, BackendError, Clocks, ErrorKind, Events},
     event::{At as Part, Attempt, Begin, Delta, End, Event, Reason, Status},
     gateway::{Ask, Gateway, Limits},
@@ -397,7 +398,8 @@ async fn an_end_that_is_shown_and_not_yet_stored_can_be_gone_on_from() {
             cors: Vec::new(),
             hosts: None,
         };
-        let api = api::Api::new(house.gateway.clone(), Arc::new(Templates::new("prompts".into())), settings);
+        let auth = Arc::new(Auth::new(auth::Config::default(), None).expect("a secret"));
+        let api = api::Api::new(house.gateway.clone(), Arc::new(Templates::new("prompts".into())), auth, settings);
         let request = Request::get(path).body(Body::empty()).expect("a request");
         let response = api::router(Arc::new(api)).oneshot(request).await.expect("a response");
         let status = response.status().as_u16();

@@ -1,6 +1,7 @@
 //! A whole lastword, seen from its clients' side. One program, so that it is linked once.
 
 mod api;
+mod auth;
 mod chat;
 mod claims;
 mod common;

@@ -40,7 +40,8 @@ fn api(log: &Log) -> Arc<Api> {
         body_timeout: second,
         cors: Vec::new(),
     };
-    Arc::new(Api::new(log.gateway.clone(), Arc::new(Templates::new("none".into())), settings))
+    let auth = Arc::new(crate::auth::Auth::new(crate::auth::Config::default(), None).expect("a secret"));
+    Arc::new(Api::new(log.gateway.clone(), Arc::new(Templates::new("none".into())), auth, settings))
 }
 
 /// Text has no sign of life; a timer that rings all the same must not ring for ever.
@@ -50,7 +51,7 @@ async fn a_reader_of_text_sleeps_through_a_silence() {
         let mut log = Log::new().await;
         log.append(&[Event::Delta(At::default(), Delta { text: "one".into(), logprobs: None })]).await;
         let api = api(&log);
-        let seat = Seat::take(&api, log.id, None, Connection::default()).await.expect("attached");
+        let seat = Seat::take(&api, &Caller::nobody(), log.id, None, Connection::default()).await.expect("attached");
         let (native, nothing) = (Native::short().written(Text::default()), |_: &Known, _| Some(Bytes::new()));
         let response = match paced {
             true => seat.relay_paced(&api, Chunks::new(native, Chunking::Token), nothing, Heartbeat::default(), 10.0),

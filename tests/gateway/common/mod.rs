@@ -66,7 +66,12 @@ impl TestGateway {
 
     /// With the built-in defaults, and its store in this folder.
     pub(crate) async fn on_disk(folder: &Path) -> Self {
-        Self { server: Self::serve("", "disk", folder).await, _home: None }
+        Self::on_disk_with("", folder).await
+    }
+
+    /// With this configuration, and its store in this folder.
+    pub(crate) async fn on_disk_with(toml: &str, folder: &Path) -> Self {
+        Self { server: Self::serve(toml, "disk", folder).await, _home: None }
     }
 
     async fn serve(toml: &str, engine: &str, folder: &Path) -> Server {
@@ -138,6 +143,19 @@ impl TestGateway {
         assert_eq!(ending, Ending::Clean);
         sse::read(&bytes).events
     }
+}
+
+/// A base that a lastword had which was drained: the last connection's task may still be letting go of it.
+pub(crate) async fn let_go(base: &Path) -> redb::Database {
+    soon(async {
+        loop {
+            match redb::Database::open(base) {
+                Err(redb::DatabaseError::DatabaseAlreadyOpen) => tokio::task::yield_now().await,
+                opened => break opened.expect("opens"),
+            }
+        }
+    })
+    .await
 }
 
 /// The words of the default events.

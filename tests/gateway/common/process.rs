@@ -62,9 +62,14 @@ impl Process {
         self.child.id().expect("it is running")
     }
 
-    /// `kill -9`; returns when it is gone.
-    pub(crate) async fn kill(mut self) {
+    /// `kill -9`; returns when it is gone, with what of its log was not asked for.
+    pub(crate) async fn kill(mut self) -> String {
         self.child.kill().await.expect("it was running");
+        let mut said = String::new();
+        while let Some(line) = super::soon(self.log.recv()).await {
+            said += &(line + "\n");
+        }
+        said
     }
 
     /// Where it runs, and finds its `lastword.toml`.
