@@ -14,7 +14,6 @@ mod forgotten;
 mod messages;
 mod models;
 mod pass;
-mod proxy;
 mod relay;
 mod reload;
 mod responses;
