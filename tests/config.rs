@@ -553,6 +553,8 @@ fn the_example_has_every_key() {
         ("server", "server"),
         ("store", "store"),
         ("limits", "limits"),
+        ("limits.per_key", "quota"),
+        ("limits.keys.web", "quota"),
         ("auth", "auth"),
         ("auth.keys.web", "key"),
         ("auth.jwt", "jwt"),

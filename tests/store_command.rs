@@ -417,7 +417,7 @@ fn only_its_user_can_open_the_socket_and_a_clean_end_takes_it_away() {
     assert!(told(folder.path(), &["stats"]).starts_with("engine      disk, "), "and the next server replaces it");
     server.stop();
     assert!(!socket.exists());
-    assert_eq!(fs::read_dir(folder.path().join("data")).unwrap().count(), 4, "base, lock, log, reserve");
+    assert_eq!(fs::read_dir(folder.path().join("data")).unwrap().count(), 5, "base, lock, log, reserve, ticket.key");
 }
 
 #[test]

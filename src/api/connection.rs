@@ -19,9 +19,16 @@ use axum::http::request::Parts;
 #[derive(Clone, Debug, Default)]
 pub struct Connection {
     peer: Option<SocketAddr>,
-    ended: Arc<AtomicBool>,
+    whole: Arc<Known>,
     /// On HTTP/2, where one stream can be ended while its connection goes on.
-    stream_ended: Option<Arc<AtomicBool>>,
+    stream: Option<Arc<Known>>,
+}
+
+/// What is known of a connection, or of one stream of it.
+#[derive(Debug, Default)]
+struct Known {
+    ended: AtomicBool,
+    comes_back: AtomicBool,
 }
 
 impl Connection {
@@ -31,19 +38,38 @@ impl Connection {
 
     /// The same connection, for one new HTTP/2 stream on it.
     pub(crate) fn stream(&self) -> Self {
-        Self { stream_ended: Some(Arc::default()), ..self.clone() }
+        Self { stream: Some(Arc::default()), ..self.clone() }
     }
 
     /// Notes that lastword ends the stream if this is one, else the connection. Call it before anything is dropped.
     pub(crate) fn end(&self) {
-        self.stream_ended.as_ref().unwrap_or(&self.ended).store(true, Ordering::Release);
+        self.known().ended.store(true, Ordering::Release);
+    }
+
+    fn known(&self) -> &Known {
+        self.stream.as_ref().unwrap_or(&self.whole)
+    }
+
+    /// A new request is served on it.
+    pub(crate) fn begin(&self) {
+        self.known().comes_back.store(false, Ordering::Relaxed);
+    }
+
+    /// Notes that whoever reads the answer to this request comes back by itself when it is cut off, and loses nothing by that.
+    pub(crate) fn will_come_back(&self) {
+        self.known().comes_back.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was noted of the last request on it.
+    pub(crate) fn comes_back(&self) -> bool {
+        self.known().comes_back.load(Ordering::Relaxed)
     }
 
     /// Whether lastword itself has ended this connection (the end of a drain) or cut this reader (the write
     /// deadline). A reader whose body is dropped then has not left.
     pub fn ended_by_us(&self) -> bool {
-        let stream_ended = self.stream_ended.as_ref().is_some_and(|ended| ended.load(Ordering::Acquire));
-        stream_ended || self.ended.load(Ordering::Acquire)
+        let ended = |known: &Arc<Known>| known.ended.load(Ordering::Acquire);
+        self.stream.as_ref().is_some_and(ended) || ended(&self.whole)
     }
 
     /// The other end of the socket: the client, or the proxy in front of us.

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::{
     event::{End, Status},
-    gateway::{PassError, RouteError, StartError, StoreError},
+    gateway::{Limited, PassError, RouteError, StartError, StoreError},
     id::Cursor,
     protocol::{BadRequest, Fault},
 };
@@ -231,12 +231,21 @@ impl From<StartError> for Problem {
             StartError::Busy(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_streams", detail)
                 .remedy("wait until some of them have ended, or raise the limit")
                 .retry_after(Duration::from_secs(5)),
+            StartError::Limited(limited) => limited.into(),
             StartError::Draining => Self::new(StatusCode::SERVICE_UNAVAILABLE, "draining", detail)
                 .remedy("ask again: another server, or this one when it is back")
                 .retry_after(Duration::from_secs(2)),
             StartError::Store(store) => store.into(),
             StartError::Lost => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail),
         }
+    }
+}
+
+impl From<Limited> for Problem {
+    fn from(limited: Limited) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, limited.limit, limited.to_string())
+            .remedy("wait as long as Retry-After says, or have [limits.per_key] or [limits.keys.NAME] raised")
+            .retry_after(limited.retry_after)
     }
 }
 

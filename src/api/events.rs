@@ -100,6 +100,11 @@ impl Seat {
         Ok(Self { stream, from, reader, presence, before: Vec::new(), snapshot: None })
     }
 
+    /// Notes that this reader comes back by itself when it is cut off, behind what it has seen.
+    pub(super) fn comes_back(&self) {
+        self.presence.connection.will_come_back();
+    }
+
     /// Waits for the first that is said in the encoder's protocol, but not longer than this. Gives back the answer's end if nothing was.
     ///
     /// # Errors

@@ -207,6 +207,9 @@ async fn told(
     let url = caller.events_url(api, seat.stream.meta.id);
     let Stream { meta, begin, .. } = &seat.stream;
     let (id, created_at) = (meta.id, meta.created_at);
+    if matches!(wishes.format, None | Some(Format::Sse | Format::Ndjson)) {
+        seat.comes_back();
+    }
     let response = match wishes.format.unwrap_or(Format::Sse) {
         Format::Sse => relay(api, url, seat, native, wishes).await?,
         Format::Ndjson => relay(api, url, seat, native.written(Ndjson::default()), wishes).await?,

@@ -21,6 +21,7 @@ use tokio::time::timeout;
 
 use super::{
     Api,
+    auth::Caller,
     body::Whole,
     connection::GaveUp,
     error::{Problem, X_LASTWORD_BACKEND},
@@ -54,12 +55,13 @@ const GOING_ALONG: [&str; 20] = [
 ];
 
 /// `* /v1/{path}`
-pub(super) async fn pass(State(api): State<Arc<Api>>, request: Request) -> Result<Response, Problem> {
+pub(super) async fn pass(State(api): State<Arc<Api>>, caller: Caller, request: Request) -> Result<Response, Problem> {
     let uri = request.uri().clone();
     let path = uri.path().strip_prefix("/v1/").filter(|path| is_plain(path));
     let Some(path) = path.filter(|_| Surface::of(uri.path(), request.headers()) != Surface::Native) else {
         return Err(super::nothing());
     };
+    api.gateway.admit(caller.owner())?;
     let backend = named(request.headers())?;
     let method = request.method().clone();
     let mut headers = going_along(request.headers());

@@ -18,6 +18,13 @@ pub(super) fn check(config: &Config, document: &Document<'_>) -> Result<(), Erro
         let path: Vec<_> = std::iter::once("auth").chain(key.splitn(2, '.')).collect();
         return fault(&path, format!("auth.{key} {what}"));
     }
+    let strangers =
+        config.limits.keys.keys().filter(|name| !config.auth.keys.contains_key(*name) && !name.contains(':'));
+    if let Some(name) = strangers.into_iter().next() {
+        let what =
+            format!("limits.keys.{name}: there is no [auth.keys.{name}]; the owner of a token is \"jwt:…\" here");
+        return fault(&["limits", "keys", name], what);
+    }
     if !config.server.listen.ip().is_loopback() && !config.auth.is_on() && !config.auth.off {
         let what = format!(
             "server.listen: {} can be reached from elsewhere, and nobody would need a key; make one with `lastword keys new NAME`, \

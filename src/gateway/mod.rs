@@ -6,11 +6,12 @@ mod attach;
 mod forget;
 mod inspect;
 mod pass;
+mod quota;
 mod start;
 mod tend;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
@@ -21,6 +22,7 @@ use std::{
 pub use attach::{Attachment, Place, Reset, ResetReason};
 use bytesize::ByteSize;
 pub use pass::{PassError, Passage, Request, Response};
+pub use quota::{Limited, Quota};
 use serde::{Deserialize, Serialize};
 pub use start::{Ask, StartError, Started};
 use tokio::sync::Semaphore;
@@ -62,6 +64,10 @@ pub struct Limits {
     pub forget_after: Duration,
     /// Whether every answer is taken for one that its client does not want kept.
     pub forget_all: bool,
+    /// What each key may have.
+    pub per_key: Quota,
+    /// `[limits.keys.NAME]`: what this one may have instead.
+    pub keys: BTreeMap<String, Quota>,
 }
 
 impl Default for Limits {
@@ -72,6 +78,8 @@ impl Default for Limits {
             stream_records: 262_144,
             forget_after: Duration::from_secs(60),
             forget_all: false,
+            per_key: Quota::default(),
+            keys: BTreeMap::new(),
         }
     }
 }
@@ -85,6 +93,7 @@ pub struct Gateway {
     metrics: Arc<Metrics>,
     node: NodeId,
     slots: Arc<Semaphore>,
+    quotas: quota::Quotas,
     running: Mutex<HashMap<StreamId, Arc<Live>>>,
     /// Those that have ended, and are to be forgotten.
     fading: Mutex<HashMap<StreamId, forget::Fading>>,
@@ -116,6 +125,7 @@ impl Gateway {
             metrics,
             node: NodeId::new(),
             slots: Arc::new(Semaphore::new(limits.running_streams.min(Semaphore::MAX_PERMITS))),
+            quotas: quota::Quotas::new(limits.per_key, limits.keys.clone()),
             limits,
             running: Mutex::default(),
             fading: Mutex::default(),

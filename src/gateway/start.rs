@@ -7,10 +7,10 @@ use futures_util::FutureExt;
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::{error, info};
 
-use super::{Gateway, Here, RouteError, StoreError, unknown};
+use super::{Gateway, Here, Limited, RouteError, StoreError, quota::Share, unknown};
 use crate::{
     event::Begin,
-    generation::{Budget, Generation, Live, Stop, Writer},
+    generation::{Budget, Generation, Live, Meter, Stop, Writer},
     id::StreamId,
     prompt::Prompt,
     record::summary::Summary,
@@ -58,6 +58,9 @@ pub enum StartError {
     /// As many answers run as may.
     #[error("{0} answers are being generated, as many as [limits] running_streams allows")]
     Busy(usize),
+    /// The owner has as much as it may.
+    #[error(transparent)]
+    Limited(#[from] Limited),
     /// This process is about to end.
     #[error("the server is shutting down")]
     Draining,
@@ -80,6 +83,7 @@ impl Gateway {
         if self.draining() {
             return Err(StartError::Draining);
         }
+        self.admit(&ask.owner)?;
         let asked = Some(ask.prompt.model.as_str()).filter(|model| !model.is_empty());
         let target = self.router().resolve(asked)?;
         ask.prompt.model.clone_from(&target.model);
@@ -95,10 +99,11 @@ impl Gateway {
         {
             return Ok(Started { id, again: true, dropped }); // a repeated request needs no free slot
         }
+        let share = self.share(&ask.owner).await??;
         let slot = self.slots.clone().try_acquire_owned();
         let slot = slot.map_err(|_| StartError::Busy(self.limits.running_streams))?;
         let this = self.clone();
-        let created = self.tasks.spawn(async move { this.create(ask, target, slot).await });
+        let created = self.tasks.spawn(async move { this.create(ask, target, slot, share).await });
         let (id, again) = created.await.unwrap_or(Err(StartError::Lost))?;
         Ok(Started { id, again, dropped })
     }
@@ -122,6 +127,7 @@ impl Gateway {
         ask: Ask,
         target: Target,
         slot: OwnedSemaphorePermit,
+        share: Share,
     ) -> Result<(StreamId, bool), StartError> {
         let id = StreamId::new();
         let Ask { owner, prompt, idempotency } = ask;
@@ -159,13 +165,14 @@ impl Gateway {
         let budget = Budget { bytes: self.limits.stream_bytes.as_u64(), records: self.limits.stream_records };
         let (store, metrics) = (self.store.clone(), self.metrics.clone());
         let writer = Writer::new(live.clone(), store, metrics.clone(), lease, budget, Summary::default());
+        let writer = writer.metered(share.spent.clone().map(Meter::new));
         info!(%id, model = begin.model, backend = begin.backend, "stream started");
         let backend = target.backend;
         let upstream_model = target.upstream_model;
         let (forget, readers) = (prompt.forget, live.clone());
         let generation = Generation { live, writer, backend, upstream_model, prompt, begin, metrics };
         drop(self.tasks.spawn(async move {
-            let _slot = slot;
+            let _taken = (slot, share);
             let gateway = here.gateway.clone();
             // The supervisor catches what its backend does; this catches the supervisor.
             let ran = AssertUnwindSafe(generation.run()).catch_unwind().await;

@@ -12,6 +12,7 @@
 
 mod audience;
 mod clock;
+mod meter;
 mod writer;
 
 use std::{
@@ -23,10 +24,11 @@ use std::{
 
 pub use audience::{Attached, Audience};
 use futures_util::{FutureExt, StreamExt};
+pub use meter::{Meter, Spent};
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
-pub use writer::{Budget, Writer};
+pub use writer::{Budget, Over, Writer};
 
 use crate::{
     backend::{Backend, BackendError, ErrorKind, Events},
@@ -96,7 +98,7 @@ pub enum Stop {
     /// The clock for the whole answer ran out.
     Deadline(Duration),
     /// The answer is larger than a stream may be.
-    Budget(String),
+    Budget(Over),
     /// The backend panicked.
     Panicked,
     /// The store refused a batch.
@@ -133,8 +135,8 @@ impl Stop {
                 let message = format!("the answer took longer than {total}, the backend's `total` clock");
                 (Status::Failed, Some(Reason::Deadline), Some(failed("deadline", message, false)))
             }
-            Self::Budget(message) => {
-                (Status::Failed, Some(Reason::Budget), Some(failed("stream_too_large", message.clone(), false)))
+            Self::Budget(Over { code, message }) => {
+                (Status::Failed, Some(Reason::Budget), Some(failed(code, message.clone(), false)))
             }
             Self::Panicked => {
                 let message = "the backend failed in a way it should not; the server's log says more".to_owned();

@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use tracing::warn;
 
-use super::Live;
+use super::{Live, Meter};
 use crate::{
     event::{End, Event},
     record::{self, summary::Summary},
@@ -25,6 +25,15 @@ pub struct Budget {
     pub records: u64,
 }
 
+/// A stream has had as much as it may.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Over {
+    /// Stable.
+    pub code: &'static str,
+    /// What it is that it has too much of, and where that is said.
+    pub message: String,
+}
+
 /// See the module.
 pub struct Writer {
     live: Arc<Live>,
@@ -32,6 +41,7 @@ pub struct Writer {
     metrics: Arc<Metrics>,
     lease: Lease,
     budget: Budget,
+    meter: Option<Meter>,
     began: Instant,
     /// Where the records' clock stood when this writer took over.
     offset: Duration,
@@ -58,7 +68,13 @@ impl Writer {
         let said = summary.first_token_ms.is_some();
         let packer = Packer::default();
         let (began, bytes, heard) = (Instant::now(), 0, said);
-        Self { live, store, metrics, lease, budget, began, offset, packer, bytes, heard, said, summary }
+        Self { live, store, metrics, lease, budget, meter: None, began, offset, packer, bytes, heard, said, summary }
+    }
+
+    /// The same, and what it costs is counted.
+    #[must_use]
+    pub fn metered(self, meter: Option<Meter>) -> Self {
+        Self { meter, ..self }
     }
 
     /// Since the stream began.
@@ -85,22 +101,30 @@ impl Writer {
         let Some(head) = self.packer.push(|out| record::write(out, ms, event)) else { return false };
         let cursor = self.lease.next.plus(self.packer.len()).before();
         self.summary.take(cursor, &head, event);
+        if let Some(meter) = &mut self.meter {
+            meter.take(event);
+        }
         let first = !self.heard && head.is_content();
         self.heard |= first;
         first
     }
 
-    /// Says so if the stream has become larger than it may be, the waiting batch included.
+    /// Says so if the stream has become larger than it may be, the waiting batch included, or its owner may have no more.
     #[must_use]
-    pub fn over_budget(&self) -> Option<String> {
+    pub fn over_budget(&self) -> Option<Over> {
+        let too_large = |message| Over { code: "stream_too_large", message };
         let records = self.lease.next.plus(self.packer.len()).before().0;
         let Budget { bytes: max_bytes, records: max_records } = self.budget;
         if self.bytes + self.packer.size() as u64 > max_bytes {
             let max = bytesize::ByteSize(max_bytes);
-            return Some(format!("the answer is larger than {max}, what [limits] stream_bytes allows"));
+            return Some(too_large(format!("the answer is larger than {max}, what [limits] stream_bytes allows")));
         }
-        (records >= max_records)
-            .then(|| format!("the answer has {max_records} records, as many as [limits] stream_records allows"))
+        if records >= max_records {
+            let message = format!("the answer has {max_records} records, as many as [limits] stream_records allows");
+            return Some(too_large(message));
+        }
+        let spent = self.meter.as_ref()?.over()?;
+        Some(Over { code: "tokens_per_day", message: spent })
     }
 
     /// Appends the batch, and shows it to the readers when the store has it.

@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use super::answer::Answers;
+use super::drain::{Cuts, Stop};
 use super::io::{Io, Version};
 use super::link::Link;
 use super::stream::Streams;
@@ -73,38 +74,6 @@ impl Default for Limits {
     }
 }
 
-/// How connections are told to end. Clones tell the same ones.
-#[derive(Clone, Debug)]
-pub struct Stop {
-    graceful: CancellationToken,
-    abort: CancellationToken,
-}
-
-impl Default for Stop {
-    fn default() -> Self {
-        let abort = CancellationToken::new();
-        // A child, so that an abort without a drain before it is seen by those who wait for a drain.
-        Self { graceful: abort.child_token(), abort }
-    }
-}
-
-impl Stop {
-    /// Nothing more is accepted, idle connections are closed, running answers go on to their end.
-    pub fn drain(&self) {
-        self.graceful.cancel();
-    }
-
-    /// Whatever is left is dropped now; clients in the middle of an answer see a reset.
-    pub fn abort(&self) {
-        self.abort.cancel();
-    }
-
-    /// Cancelled when the drain begins.
-    pub fn draining(&self) -> &CancellationToken {
-        &self.graceful
-    }
-}
-
 /// Serves `router` on `listener` until `stop` is told; returns when every connection and every answer is gone.
 pub async fn accept(listener: TcpListener, tls: Option<Tls>, router: Router, limits: Limits, stop: Stop) {
     let slots = Arc::new(Semaphore::new(limits.max_connections));
@@ -120,7 +89,7 @@ pub async fn accept(listener: TcpListener, tls: Option<Tls>, router: Router, lim
         };
         let (slot, (socket, peer)) = select! {
             biased;
-            () = stop.graceful.cancelled() => break,
+            () = stop.draining().cancelled() => break,
             next = next => next,
         };
         let server = Arc::clone(&server);
@@ -180,12 +149,13 @@ impl Server {
     async fn serve(&self, socket: TcpStream, peer: SocketAddr) {
         let link = Link::new(peer);
         // A token of its own, so that a connection that is woken does not take a lock that all share.
-        let drain = self.stop.graceful.child_token();
+        let drain = self.stop.draining().child_token();
         let first_head = Instant::now() + self.limits.header_timeout;
         let Ok(mut io) = Io::new(socket, Arc::clone(&link), self.limits.write_timeout) else {
             return;
         };
-        let driver = Driver { link: &link, drain: &drain, abort: &self.stop.abort, first_head };
+        let driver =
+            Driver { link: &link, drain: &drain, abort: self.stop.aborted(), cuts: self.stop.cuts(), first_head };
         let opening = async {
             Ok(match &self.tls {
                 None => (io.version().await?, Socket::Plain(io)),
@@ -215,17 +185,25 @@ impl Server {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let (io, answers) = (TokioIo::new(io), Answers::new(self.router.clone(), Arc::clone(link)));
+        let drain = driver.drain;
         match version {
             Version::Http1 => driver.drive(pin!(self.http1.serve_connection(io, answers))).await,
             // Boxed: it is large, and most connections are HTTP/1.
-            Version::Http2 => driver.drive(Box::pin(self.http2(link).serve_connection(io, answers)).as_mut()).await,
+            Version::Http2 => {
+                driver.drive(Box::pin(self.http2(link, drain).serve_connection(io, answers)).as_mut()).await
+            }
         }
     }
 
-    fn http2(&self, link: &Arc<Link>) -> http2::Builder<Streams> {
+    fn http2(&self, link: &Arc<Link>, drain: &CancellationToken) -> http2::Builder<Streams> {
         let Limits { write_timeout, max_streams, ping, .. } = self.limits;
-        let mut builder =
-            http2::Builder::new(Streams { link: Arc::clone(link), tasks: self.tasks.clone(), write_timeout });
+        let mut builder = http2::Builder::new(Streams {
+            link: Arc::clone(link),
+            tasks: self.tasks.clone(),
+            write_timeout,
+            drain: drain.clone(),
+            cuts: Arc::clone(self.stop.cuts()),
+        });
         // h2's limits on floods of resets stay as they are: 20 that we have not accepted yet, 1,024 of our own.
         builder
             .timer(TokioTimer::new())
@@ -258,6 +236,7 @@ struct Driver<'a> {
     link: &'a Link,
     drain: &'a CancellationToken,
     abort: &'a CancellationToken,
+    cuts: &'a Cuts,
     first_head: Instant,
 }
 
@@ -272,9 +251,12 @@ impl Driver<'_> {
                 result = &mut connection => break result,
                 () = self.drain.cancelled() => {
                     connection.as_mut().graceful_shutdown();
+                    // On HTTP/2 each stream sees to itself.
+                    let comes_back = self.link.connection.comes_back();
                     select! {
                         biased;
                         result = &mut connection => break result,
+                        () = self.cuts.mine(), if comes_back => return self.link.connection.end(),
                         () = self.abort.cancelled() => return self.link.connection.end(),
                     }
                 }

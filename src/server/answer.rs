@@ -43,6 +43,7 @@ impl hyper::service::Service<Request<Incoming>> for Answers {
         Box::pin(async move {
             let stream = Stream::current();
             let connection = stream.as_ref().map_or(&link.connection, Stream::connection);
+            connection.begin();
             request.extensions_mut().insert(connection.clone());
             let response = router.call(request).await?;
             Ok(response.map(|body| Answer::new(body, &link, stream)))

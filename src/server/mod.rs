@@ -7,6 +7,7 @@ pub mod accept;
 pub mod admin;
 mod answer;
 pub mod config;
+pub mod drain;
 mod io;
 mod layers;
 mod link;
@@ -17,7 +18,9 @@ pub mod upstream;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
+use listenfd::ListenFd;
+use sd_notify::NotifyState;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -25,11 +28,12 @@ use tokio::{
     task::JoinHandle,
     time::timeout,
 };
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use self::{
-    accept::{Limits, Stop},
+    accept::Limits,
     admin::Admin,
+    drain::Stop,
     reload::{InForce, Source, Watch},
     tls::Tls,
 };
@@ -60,19 +64,29 @@ pub async fn run(config: Config, source: Source) -> anyhow::Result<()> {
             _ = interrupt.recv() => {}
         }
     };
-    let mut server = Server::start(config).await?;
+    let passed = ListenFd::from_env().take_tcp_listener(0).context("the socket that was passed on (LISTEN_FDS)")?;
+    let mut server = Server::start_on(passed, config).await?;
     server.watch(source);
+    tell_the_manager(NotifyState::Ready);
     loop {
         tokio::select! {
             Some(()) = hangup.recv() => server.reload(),
             () = told_to_stop() => break,
         }
     }
+    tell_the_manager(NotifyState::Stopping);
     tokio::select! {
         () = server.drain() => info!("drained"),
         () = told_to_stop() => warn!("told twice: ending at once"),
     }
     Ok(())
+}
+
+/// Says to systemd how far it is; to nobody, where nobody asked for it (`NOTIFY_SOCKET`).
+fn tell_the_manager(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        debug!(%error, "the service manager was not told");
+    }
 }
 
 /// A running server. Dropping it ends it at once.
@@ -97,6 +111,15 @@ impl Server {
     /// # Errors
     /// When the address cannot be listened on, or a backend cannot be made.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
+        Self::start_on(None, config).await
+    }
+
+    /// As [`Server::start`], on a socket that somebody else listens on and passes on, if there is one, in place of the configured
+    /// address: who holds it (systemd) goes on listening while one process ends and the next begins.
+    ///
+    /// # Errors
+    /// As of [`Server::start`].
+    pub async fn start_on(passed: Option<std::net::TcpListener>, config: Config) -> anyhow::Result<Self> {
         let opened = reload::open(&config.backends, &BTreeMap::new())?;
         let router = reload::router(&opened, &config);
         let templates = Arc::new(Templates::new(config.prompts.path.clone()));
@@ -105,10 +128,22 @@ impl Server {
         let folder = (store.engine == Engine::Disk).then_some(&*store.path);
         let auth = Arc::new(Auth::new(config.auth.clone(), folder).context("the secret that tickets are signed with")?);
         let tls = Tls::new(&server).map_err(|error| anyhow!("TLS: {error}"))?;
-        let listener = TcpListener::bind(server.listen).await.with_context(|| {
-            format!("cannot listen on {}; [server] listen or --listen names another address", server.listen)
-        })?;
+        let listener = match passed {
+            Some(passed) => {
+                passed.set_nonblocking(true)?;
+                TcpListener::from_std(passed)?
+            }
+            None => TcpListener::bind(server.listen).await.with_context(|| {
+                format!("cannot listen on {}; [server] listen or --listen names another address", server.listen)
+            })?,
+        };
         let address = listener.local_addr()?;
+        // Of the configured address that is checked with the configuration; this may be another.
+        if !address.ip().is_loopback() && !config.auth.is_on() && !config.auth.off {
+            bail!(
+                "{address} can be reached from elsewhere, and nobody would need a key; `lastword keys new NAME` makes one"
+            );
+        }
         let settings = Settings {
             heartbeat: server.heartbeat,
             retry: (server.retry_min, server.retry_max),
@@ -182,7 +217,7 @@ impl Server {
         info!("draining for at most {}", humantime::format_duration(self.drain));
         // First refuse, then close: a client on an open connection is told why.
         self.gateway.refuse_new();
-        self.stop.drain();
+        self.stop.drain(self.drain);
         self.gateway.drain(self.drain).await;
         if timeout(LAST_WORDS, &mut self.accepting).await.is_err() {
             self.stop.abort();

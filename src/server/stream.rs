@@ -12,10 +12,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::rt::Executor;
+use tokio::select;
 use tokio::time::{Sleep, sleep};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
+use super::drain::Cuts;
 use super::link::Link;
 use crate::api::connection::Connection;
 
@@ -63,14 +66,34 @@ pub(super) struct Streams {
     pub(super) link: Arc<Link>,
     pub(super) tasks: TaskTracker,
     pub(super) write_timeout: Duration,
+    pub(super) drain: CancellationToken,
+    pub(super) cuts: Arc<Cuts>,
 }
 
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
     fn execute(&self, task: F) {
         let stream = Stream { connection: self.link.connection.stream(), frame: Arc::default() };
+        let (drain, cuts, connection) = (self.drain.clone(), Arc::clone(&self.cuts), stream.connection().clone());
+        let task = async move {
+            select! {
+                biased;
+                () = task => {}
+                // The task is dropped then, and h2 resets a stream that is dropped in the middle.
+                () = cut(&drain, &cuts, &connection) => connection.end(),
+            }
+        };
         let watched =
             Watched { task: Box::pin(task), stream: stream.clone(), deadline: None, write_timeout: self.write_timeout };
         self.tasks.spawn(STREAM.scope(stream, watched));
+    }
+}
+
+/// Returns when a drain has this stream's reader come back.
+async fn cut(drain: &CancellationToken, cuts: &Cuts, connection: &Connection) {
+    drain.cancelled().await;
+    match connection.comes_back() {
+        true => cuts.mine().await,
+        false => std::future::pending().await,
     }
 }
 

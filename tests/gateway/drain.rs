@@ -6,6 +6,7 @@ use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    task::JoinSet,
 };
 
 use crate::common::{
@@ -44,42 +45,98 @@ async fn closed(at: At) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_drain_lets_answers_finish_interrupts_the_rest_and_exits_with_0() {
+async fn a_drain_lets_answers_finish_sends_readers_away_before_its_end_and_exits_with_0() {
     let (lastword, at) = start().await;
-    let short = json!({ "text": "word ", "repeat": 50, "delay": "8ms" });
-    let short = at.say(short, json!({})).await;
-    let endless = at.say(json!({ "text": "word ", "repeat": 100_000, "delay": "10ms" }), json!({})).await;
-    let mut readers = Vec::new();
-    for (id, status) in [(&short, "completed"), (&endless, "interrupted")] {
+    let short = at.say(json!({ "text": "word ", "repeat": 50, "delay": "8ms" }), json!({})).await;
+    let endless = json!({ "text": "word ", "repeat": 100_000, "delay": "10ms" });
+    let id = at.say(endless.clone(), json!({})).await;
+    let (mut whole, mut cut) = (Vec::new(), Vec::new());
+    for (id, readers) in [(&short, &mut whole), (&id, &mut cut)] {
         for version in ["1.0", "1.1"] {
             let mut client = Client::default();
             let body = reader(at, id, version, &mut client).await;
-            readers.push((client, body, status));
+            readers.push((client, body));
         }
     }
+    // A client of this protocol does not come back by itself: it is told how its answer ended.
+    let asked = json!({
+        "model": "mock/words", "stream": true, "messages": [{ "role": "user", "content": "x" }], "backend_options": endless,
+    });
+    let chat = soon(request(at.0, "POST", "/v1/chat/completions", &[], &asked.to_string())).await.expect("an answer");
     let told = Instant::now();
     lastword.terminate().await;
     closed(at).await;
     assert!(told.elapsed() < DRAIN, "it listens no more as soon as it drains");
     assert!(request(at.0, "POST", "/v1/streams", &[], "{\"prompt\":\"hi\"}").await.is_err());
-    for (mut client, body, status) in readers {
+    for (mut client, body) in whole {
         let (bytes, ending) = soon(body.rest()).await;
         client.take(&bytes);
-        assert_eq!(ending, Ending::Clean, "{status}");
-        let end = only(&client.events, "end");
-        assert_eq!(end["status"], status);
-        match status {
-            "completed" => assert_eq!(client.check(&"word ".repeat(50)), Ok(())),
-            _ => {
-                assert!(told.elapsed() >= DRAIN, "not before its time");
-                assert_eq!(end["error"]["code"], "interrupted");
-                assert_eq!(client.check(&crate::common::text(&client.events)), Ok(()));
-            }
-        }
+        assert_eq!((ending, &only(&client.events, "end")["status"]), (Ending::Clean, &json!("completed")));
+        assert_eq!(client.check(&"word ".repeat(50)), Ok(()));
     }
+    for (mut client, body) in cut {
+        let (bytes, ending) = soon(body.rest()).await;
+        client.take(&bytes);
+        assert_eq!(ending, Ending::Reset, "and not as if it were whole");
+        assert!(told.elapsed() >= DRAIN * 4 / 5, "not before the last part: {:?}", told.elapsed());
+        assert!(client.events.iter().all(|event| event.name != "end"));
+    }
+    let (bytes, ending) = soon(chat.body.rest()).await;
+    let said = String::from_utf8(bytes).expect("UTF-8");
+    assert!(told.elapsed() >= DRAIN, "not before its time");
+    assert_eq!(ending, Ending::Clean);
+    assert!(said.contains("\"code\":\"interrupted\"") && said.contains("data: [DONE]\n"), "{said}");
     assert_eq!(lastword.exit().await, Some(0));
     let took = told.elapsed();
     assert!(took < DRAIN + Duration::from_secs(3), "{took:?}");
+}
+
+/// Each of them at a time of its own, also where they share one connection. How even that is is a unit test's to say.
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_are_not_sent_away_all_at_once() {
+    for shared in [false, true] {
+        let (lastword, at) = start().await;
+        let id = at.say(json!({ "text": "word ", "repeat": 100_000, "delay": "20ms" }), json!({})).await;
+        let told = Instant::now();
+        let mut readers = JoinSet::new();
+        if shared {
+            let socket = TcpStream::connect(at.0).await.expect("a connection");
+            let (mut client, connection) = soon(h2::client::handshake(socket)).await.expect("HTTP/2");
+            tokio::spawn(connection);
+            for _ in 0..30 {
+                client = soon(client.ready()).await.expect("room");
+                let get = axum::http::Request::get(format!("http://localhost/v1/streams/{id}/events"));
+                let (response, _) = client.send_request(get.body(()).expect("a request"), true).expect("sent");
+                let mut body = soon(response).await.expect("an answer").into_body();
+                readers.spawn(async move {
+                    loop {
+                        match soon(body.data()).await {
+                            Some(Ok(data)) => body.flow_control().release_capacity(data.len()).expect("room"),
+                            Some(Err(error)) => {
+                                break assert_eq!(error.reason(), Some(h2::Reason::CANCEL), "{error:?}");
+                            }
+                            None => panic!("as if it were whole"),
+                        }
+                    }
+                    told.elapsed()
+                });
+            }
+        } else {
+            for _ in 0..30 {
+                let body = reader(at, &id, "1.1", &mut Client::default()).await;
+                readers.spawn(async move {
+                    assert_eq!(soon(body.rest()).await.1, Ending::Reset);
+                    told.elapsed()
+                });
+            }
+        }
+        lastword.terminate().await;
+        let mut times = readers.join_all().await;
+        times.sort();
+        assert!(times[0] >= DRAIN * 4 / 5, "{times:?}");
+        assert!(times[29] - times[0] >= DRAIN / 10, "of the last part at least half: {times:?}");
+        assert_eq!(lastword.exit().await, Some(0));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

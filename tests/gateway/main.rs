@@ -20,3 +20,4 @@ mod responses;
 mod resume;
 mod slow;
 mod smoke;
+mod upgrade;

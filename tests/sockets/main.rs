@@ -311,7 +311,7 @@ async fn a_drain_closes_what_is_idle_and_waits_for_answers() {
     let mut body = ask(&mut http2, "/until").await;
     let running = server.reader("HTTP/1.1", "/until").await;
 
-    server.stop.drain();
+    server.stop.drain(LONG);
     silent.rest().await.unwrap();
     idle.rest().await.unwrap();
     let refused = async {

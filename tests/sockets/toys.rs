@@ -15,8 +15,11 @@ use bytes::Bytes;
 use futures_util::Stream;
 use h2::client::SendRequest;
 use lastword::api::connection::{Connection, GaveUp};
-use lastword::server::accept::{Limits, Stop, accept};
 use lastword::server::tls::Tls;
+use lastword::server::{
+    accept::{Limits, accept},
+    drain::Stop,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};

@@ -1,6 +1,7 @@
 //! Who may ask, and sees what: keys, tickets, sessions, over the wire.
 
 mod keys;
+mod quotas;
 mod session;
 mod tickets;
 
