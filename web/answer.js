@@ -140,4 +140,4 @@ export class Answer {
   }
 }
 
-const words = ({ data }) => (typeof data.text === 'string' ? data.text : '');
+const words = ({ data }) => (typeof data?.text === 'string' ? data.text : '');

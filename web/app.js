@@ -1,14 +1,17 @@
 // The page: asks, shows, stops, cuts and comes back. The stream's id is in the address (#id), so that a reload or a
 // second tab reads the same answer again from its beginning and then live.
 
-import * as api from './api.js';
 import { Answer } from './answer.js';
-import { Reader } from './stream.js';
+import * as lastword from './lastword.js';
 import { Wire } from './wire.js';
 
 const $ = (id) => document.getElementById(id);
 const answer = new Answer({ said: $('said'), reasoned: $('reasoned'), extras: $('extras') });
 const wire = new Wire($('wire'));
+
+// Addresses are relative, so that the page also works under a path of a reverse proxy. It shows records, not whole words.
+const OPTIONS = { url: '.', params: { chunking: 'token' } };
+const BACK_AFTER_CUT = 3000;
 
 let reader = null;
 let shown = null; // of the stream on the page: { id, status, model, firstToken, usage, askedAt }
@@ -34,12 +37,15 @@ async function ask() {
   $('send').disabled = true;
   const askedAt = performance.now();
   try {
-    const stream = await api.create(request);
-    history.pushState(null, '', `#${stream.id}`);
-    follow(stream.id, { url: stream.events_url, model: stream.model, askedAt });
+    const asked = lastword.ask(request, OPTIONS);
+    asked.subscribe(() => asked.state === 'waiting' && asked.id === null && problem('The gateway does not answer. Asking again.'));
+    const id = await asked.begun();
+    problem(null);
+    history.pushState(null, '', `#${id}`);
+    follow(asked, askedAt);
     $('talk').scrollIntoView({ block: 'nearest' });
   } catch (e) {
-    problem(e.words ?? String(e), e.field);
+    problem(sentence(e.message), e.field);
   } finally {
     $('send').disabled = false;
   }
@@ -59,29 +65,34 @@ function problem(words, field = '') {
 
 // -- reading --
 
-/** Shows a stream from its beginning. */
-function follow(id, { url = api.eventsPath(id), model, askedAt } = {}) {
+/** Shows a stream from its beginning: one that was asked for now, or another time. */
+function follow(next, askedAt) {
   reader?.close();
-  const mine = shown = { id, model, askedAt, status: 'running' };
+  reader = next;
+  const mine = shown = { id: reader.id, askedAt, status: 'running' };
   answer.clear();
   wire.clear();
   follows = true;
   $('trouble').textContent = $('proof').textContent = '';
   document.body.dataset.status = mine.status;
-  reader = new Reader(id, url, {
-    event: (event) => take(event),
-    reset: ({ after, reason, raw }) => {
-      answer.reset(after);
-      wire.event({ id: null, name: 'reset', raw });
-      wire.mark(`reset (${reason ?? 'no reason given'}): what came after ${after} is dropped`);
-      soon();
-    },
-    state: (name, detail) => mine === shown && connection(name, detail),
+  let state = null;
+  reader.subscribe((event) => {
+    if (mine !== shown) return;
+    if (event?.name === 'reset') reset(event);
+    else if (event) take(event);
+    else if (state !== next.state) connection(state = next.state);
+    soon();
   });
-  reader.open();
+  connection(state = reader.state);
   // What the events do not say to one who comes later: the time of the first token.
-  if (askedAt === undefined) api.state(id).then((state) => mine === shown && learn(state), () => {});
+  if (askedAt === undefined) reader.fetchState().then((known) => mine === shown && learn(known), () => {});
   soon();
+}
+
+function reset({ data }) {
+  answer.reset(data.after);
+  wire.event({ id: null, name: 'reset', data });
+  wire.mark(`reset (${data.reason ?? 'no reason given'}): what came after ${data.after} is dropped`);
 }
 
 function take(event) {
@@ -90,7 +101,6 @@ function take(event) {
   answer.add(event);
   if (name === 'start') shown.model = data.model ?? shown.model;
   if (name === 'message' && shown.askedAt !== undefined) shown.firstToken ??= performance.now() - shown.askedAt;
-  soon();
 }
 
 function learn(state) {
@@ -102,29 +112,36 @@ function learn(state) {
 const ENDINGS = { completed: 'Completed', failed: 'Failed', cancelled: 'Stopped', interrupted: 'Interrupted' };
 
 /** What happens to the connection, in words. */
-function connection(name, detail) {
-  if (name === 'repeat') return soon();
+function connection(state) {
   const at = reader.cursor === null ? '' : ` after id ${reader.cursor}`;
   const was = document.body.dataset.state;
-  document.body.dataset.state = name;
+  const name = state === 'failed' ? failure(reader.error)
+    : state === 'paused' ? 'cut'
+    : state === 'waiting' || (state === 'connecting' && reader.cursor !== null) ? 'reconnecting'
+    : state === 'asking' ? 'connecting' : state;
+  if (name !== 'closed') document.body.dataset.state = name;
 
   if (name === 'connecting') say('Connecting');
   else if (name === 'live') {
-    const again = detail.after !== null;
-    say(again ? `Live, resumed after id ${detail.after}` : 'Live');
-    if (again) wire.mark(`resumed after id ${detail.after}`);
+    const again = reader.resumes > 0;
+    say(again ? `Live, resumed${at}` : 'Live');
+    if (again) wire.mark(`resumed${at}`);
   } else if (name === 'cut') {
-    say(`Cut${at}, back in ${detail.seconds} s`);
+    say(`Cut${at}, back in ${BACK_AFTER_CUT / 1000} s`);
     wire.mark(`cut${at}; the server was not told`);
   } else if (name === 'reconnecting') {
     say(`Reconnecting${at}`);
     if (was === 'live') wire.mark(`connection lost${at}`);
-  } else if (name === 'ended') ended(detail);
-  else if (name === 'denied') stuck('Not allowed any more', detail.message ?? 'The credential is no longer good.');
-  else if (name === 'refused') stuck('Refused', detail.words);
-  else if (name === 'gone') stuck('Gone', `This stream is ${detail.status === 410 ? 'expired' : 'not known here'}. ${detail.words}`);
-  soon();
+  } else if (name === 'ended') ended(reader.end);
+  else if (name === 'denied') stuck('Not allowed any more', sentence(reader.error.message));
+  else if (name === 'refused') stuck('Refused', sentence(reader.error.message));
+  else if (name === 'gone') stuck('Gone', `This stream is ${reader.error.status === 410 ? 'expired' : 'not known here'}. ${sentence(reader.error.message)}`);
 }
+
+const failure = ({ status }) => (status === 404 || status === 410 ? 'gone' : status === 401 ? 'denied' : 'refused');
+
+/** With a capital and a full stop. */
+const sentence = (text) => `${text}`.replace(/^\p{Ll}/u, (c) => c.toUpperCase()).replace(/[^.!?…]$/u, '$&.');
 
 function stuck(word, why) {
   shown.status = word.toLowerCase();
@@ -137,14 +154,14 @@ function ended({ status, reason, usage, error }) {
   shown.usage = usage;
   document.body.dataset.status = status;
   say(ENDINGS[status] ?? status);
-  if (error) $('trouble').textContent = `${api.sentence(error.message ?? error.code)}${error.retryable ? ' Asking again may help.' : ''}`;
+  if (error) $('trouble').textContent = `${sentence(error.message ?? error.code)}${error.retryable ? ' Asking again may help.' : ''}`;
   compare(shown);
 }
 
 /** The proof: what was put together here, over any number of connections, is what the gateway recorded. */
 async function compare(mine) {
   let state;
-  try { state = await api.state(mine.id); } catch { return; }
+  try { state = await reader.fetchState(); } catch { return; }
   if (mine !== shown) return;
   learn(state);
   if (typeof state.text !== 'string') return;
@@ -224,9 +241,9 @@ $('stop').addEventListener('click', async () => {
   mine.stopping = true;
   paint();
   try {
-    await api.cancel(mine.id);
+    await reader.cancel();
   } catch (e) {
-    if (mine === shown) $('trouble').textContent = e.words ?? String(e);
+    if (mine === shown) $('trouble').textContent = sentence(e.message);
     mine.stopping = false;
     soon();
   }
@@ -234,8 +251,11 @@ $('stop').addEventListener('click', async () => {
 
 $('cut').addEventListener('click', () => {
   const connected = ['live', 'connecting'].includes(document.body.dataset.state);
-  if (connected) reader.cut();
-  else reader.open();
+  if (!connected) return reader.open();
+  // As a tunnel would: the server is told nothing. It comes back by itself.
+  const cut = reader;
+  cut.pause();
+  setTimeout(() => cut.state === 'paused' && cut.open(), BACK_AFTER_CUT);
 });
 
 $('show-ids').addEventListener('change', (e) => {
@@ -247,10 +267,6 @@ $('answer').addEventListener('scroll', () => {
   const box = $('answer');
   follows = box.scrollTop + box.clientHeight >= box.scrollHeight - 40;
 }, { passive: true });
-
-// A network that is back, or a page that comes out of the browser's cache, need not wait for the retry.
-addEventListener('online', () => document.body.dataset.state === 'reconnecting' && reader.open());
-addEventListener('pageshow', (e) => e.persisted && reader && document.body.dataset.state !== 'ended' && reader.open());
 
 // -- the beginning --
 
@@ -269,9 +285,9 @@ function recall() {
 async function offer(chosen) {
   let list;
   try {
-    list = await api.models();
+    list = await lastword.call('v1/models', OPTIONS);
   } catch (e) {
-    return problem(`The models cannot be listed. ${e.words ?? e}`);
+    return problem(`The models cannot be listed. ${sentence(e.message)}`);
   }
   const names = (Array.isArray(list.data) ? list.data : []).map((model) => model.id).filter(Boolean);
   if (list.default && !names.includes(list.default)) names.unshift(list.default);
@@ -283,7 +299,7 @@ async function offer(chosen) {
 
 function arrive() {
   const id = location.hash.slice(1);
-  if (id && id !== shown?.id) follow(id);
+  if (id && id !== shown?.id) follow(lastword.read(id, OPTIONS));
 }
 
 addEventListener('hashchange', arrive);

@@ -14,8 +14,8 @@ export class Wire {
     }, { passive: true });
   }
 
-  event({ id, name, raw }) {
-    this.#push({ id: id ?? '·', name, data: raw });
+  event({ id, name, data }) {
+    this.#push({ id: id ?? '·', name, data: typeof data === 'string' ? data : JSON.stringify(data) });
   }
 
   mark(words) {

@@ -10,13 +10,13 @@ const HTML: &str = "text/html; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// Name, content type, content. The first is the page itself.
-const FILES: [(&str, &str, &[u8]); 11] = [
+const FILES: [(&str, &str, &[u8]); 10] = [
     ("", HTML, include_bytes!("../../web/index.html")),
     ("app.js", SCRIPT, include_bytes!("../../web/app.js")),
-    ("stream.js", SCRIPT, include_bytes!("../../web/stream.js")),
     ("answer.js", SCRIPT, include_bytes!("../../web/answer.js")),
     ("wire.js", SCRIPT, include_bytes!("../../web/wire.js")),
-    ("api.js", SCRIPT, include_bytes!("../../web/api.js")),
+    // The client library, as it is: the page is its first user, and any other page can import it from here.
+    ("lastword.js", SCRIPT, include_bytes!("../../web/client/lastword.js")),
     ("style.css", "text/css; charset=utf-8", include_bytes!("../../web/style.css")),
     ("docs.html", HTML, include_bytes!("../../web/docs.html")),
     ("docs.js", SCRIPT, include_bytes!("../../web/docs.js")),

@@ -1,4 +1,4 @@
-// A lastword of its own for a test: on a free port, in memory, in an empty folder, gone with the test.
+// A lastword of its own for a test: on a free port, in memory where nothing else is said, in an empty folder, gone with the test.
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -10,20 +10,37 @@ import { fileURLToPath } from 'node:url';
 
 const BINARY = process.env.LASTWORD_BIN ?? fileURLToPath(new URL('../../target/debug/lastword', import.meta.url));
 
-/** Starts it; `url` is where it listens, `stop()` ends it. */
-export async function startGateway() {
+/** Starts it; `url` is where it listens, `stop()` ends it, `restart()` kills it with SIGKILL and starts another in its place. */
+export async function startGateway(variables = {}) {
   const cwd = await mkdtemp(join(tmpdir(), 'lastword-page-'));
-  const env = { PATH: process.env.PATH, LASTWORD_STORE__ENGINE: 'memory' };
-  const child = spawn(BINARY, ['serve', '--listen', '127.0.0.1:0'], { cwd, env, stdio: ['ignore', 'ignore', 'pipe'] });
+  const env = { PATH: process.env.PATH, LASTWORD_STORE__ENGINE: 'memory', ...variables };
+  let one = await start(cwd, env, '127.0.0.1:0');
+  const { url } = one;
+  return {
+    url,
+    async stop() {
+      await one.stop();
+      await rm(cwd, { recursive: true });
+    },
+    async restart() {
+      await one.stop();
+      one = await start(cwd, env, new URL(url).host);
+    },
+  };
+}
+
+async function start(cwd, env, listen) {
+  const child = spawn(BINARY, ['serve', '--listen', listen], { cwd, env, stdio: ['ignore', 'ignore', 'pipe'] });
   const gone = Promise.race([once(child, 'exit'), once(child, 'error')]);
   const end = () => child.kill('SIGKILL');
   process.once('exit', end); // also when the test never gets to its own end
-  for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => process.exit(1));
+  const interrupted = () => process.exit(1);
+  for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, interrupted);
   const stop = async () => {
     end();
     await gone.catch(() => {});
     process.off('exit', end);
-    await rm(cwd, { recursive: true });
+    for (const signal of ['SIGINT', 'SIGTERM']) process.off(signal, interrupted);
   };
 
   const lines = createInterface({ input: child.stderr });

@@ -6,7 +6,6 @@
 // What the mock says and how fast is typed into the page's own field. Nothing sleeps: every wait is for a condition.
 
 import assert from 'node:assert/strict';
-import { readFile } from 'node:fs/promises';
 import net from 'node:net';
 import { after, before, test } from 'node:test';
 import { launch } from './browser.mjs';
@@ -174,7 +173,7 @@ claim('a_cut_page_comes_back_by_itself', async ({ open }) => {
   assert.deepEqual([await fact(page, 'resumes'), await fact(page, 'repeats')], [1, 0]);
 });
 
-claim('a_connection_that_breaks_is_resumed_by_the_browser', async ({ t, open }) => {
+claim('a_connection_that_breaks_is_resumed', async ({ t, open }) => {
   const way = await brokenWay(t);
   const page = await open(way.url);
   await ask(page, { text: LONG, delay: '20ms' });
@@ -202,6 +201,42 @@ claim('a_connection_that_is_dead_without_a_word_is_noticed_and_resumed', async (
   assert.equal(await text(page), (await recorded(page)).text);
   assert.deepEqual([await fact(page, 'resumes'), await fact(page, 'repeats')], [1, 0]);
 });
+
+claim('offline_and_back_goes_on_at_once', async ({ context, open }) => {
+  const page = await open();
+  await ask(page, { text: LONG, delay: '20ms' });
+  await pieces(page, 20);
+  // What is open is cut by hand: going offline lets it be.
+  await context.setOffline(true);
+  await button(page, 'Cut the connection').click();
+  await button(page, 'Reconnect now').click();
+  await inState(page, 'reconnecting');
+  const then = await fact(page, 'pieces');
+  await page.waitForEvent('console', (message) => /ERR_INTERNET_DISCONNECTED/.test(message.text()));
+  assert.equal(await fact(page, 'pieces'), then);
+  await context.setOffline(false);
+  await ended(page);
+  assert.equal(await text(page), (await recorded(page)).text);
+  assert.deepEqual([await fact(page, 'resumes'), await fact(page, 'repeats')], [1, 0]);
+}, { errors: /net::ERR_INTERNET_DISCONNECTED/ });
+
+claim('a_page_that_slept_wakes_up_with_a_dead_line_and_goes_on_at_once', async ({ t, open }) => {
+  const way = await brokenWay(t);
+  const page = await open(way.url);
+  await page.clock.install();
+  const silent = way.silenceAfter(60_000);
+  await ask(page, { text: LONG.repeat(8), delay: '2ms' });
+  await silent;
+  await pieces(page, 20);
+  // It sleeps for two minutes, in which no timer runs, and the line is dead without a word. Then it is looked at.
+  await page.clock.setSystemTime(Date.now() + 120_000);
+  await page.evaluate(() => document.dispatchEvent(new Event('visibilitychange')));
+  await page.waitForFunction(() => document.body.dataset.state !== 'live', null, { timeout: 5000 }); // not after the 37 s of a silent line
+  way.breakAll(); // the browser's idle connections are as dead, and it would try them first
+  await ended(page);
+  assert.equal(await text(page), (await recorded(page)).text);
+  assert.deepEqual([await fact(page, 'resumes'), await fact(page, 'repeats')], [1, 0]);
+}, { errors: /net::ERR_/ });
 
 claim('a_reload_in_mid_answer_goes_on', async ({ open }) => {
   const page = await open();
@@ -294,19 +329,3 @@ claim('a_stream_that_is_not_there_is_said_to_be_gone', async ({ open }) => {
   await page.getByText(/not known here/).waitFor();
   assert.ok(await button(page, 'Stop').isDisabled());
 }, { errors: /status of 404/ });
-
-claim('the_ten_lines_of_the_readme_show_the_answer', async ({ context, open }) => {
-  const readme = await readFile(new URL('../../README.md', import.meta.url), 'utf8');
-  const lines = /^```html\n(.*?)^```/ms.exec(readme)[1];
-  await context.route('**/as-pasted', (route) => route.fulfill({ contentType: 'text/html', body: lines }));
-  const asked = context.waitForEvent('request', (request) => request.url().endsWith('/events'));
-  const page = await open(new URL('/as-pasted', BASE).href);
-  const made = await asked;
-  const state = async () => (await page.request.get(made.url().replace('/events', ''))).json();
-  // The answer's last words, which come with its end.
-  await page.waitForFunction(() => document.getElementById('answer').textContent.length > 0);
-  while ((await state()).status === 'running') await page.evaluate(() => new Promise(requestAnimationFrame));
-  const { text, status } = await state();
-  await page.waitForFunction((text) => document.getElementById('answer').textContent === text, text);
-  assert.equal(status, 'completed');
-});

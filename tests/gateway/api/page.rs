@@ -10,10 +10,9 @@ async fn each_file_of_the_page_has_its_type_and_lets_nothing_else_in() {
     for (path, kind) in [
         ("/", "text/html; charset=utf-8"),
         ("/app.js", script),
-        ("/stream.js", script),
         ("/answer.js", script),
         ("/wire.js", script),
-        ("/api.js", script),
+        ("/lastword.js", script),
         ("/style.css", "text/css; charset=utf-8"),
         ("/icon.svg", "image/svg+xml"),
     ] {
@@ -23,7 +22,11 @@ async fn each_file_of_the_page_has_its_type_and_lets_nothing_else_in() {
         assert!(policy.contains("default-src 'self'") && policy.contains("frame-ancestors 'none'"), "{policy}");
         assert!(!policy.contains("unsafe"), "{policy}");
         assert_eq!(response.header("x-content-type-options"), Some("nosniff"));
-        let file = if path == "/" { "index.html" } else { &path[1..] };
+        let file = match path {
+            "/" => "index.html",
+            "/lastword.js" => "client/lastword.js",
+            _ => &path[1..],
+        };
         let file = std::fs::read_to_string(format!("{}/web/{file}", env!("CARGO_MANIFEST_DIR"))).expect("the file");
         assert_eq!(response.text().await, file);
         assert_eq!(gateway.send("HEAD", path, &[], "").await.status, 200);
