@@ -1,6 +1,6 @@
 //! A lastword in a process of its own, for what only a process can suffer: signals.
 
-use std::{env, net::SocketAddr, path::Path, process::Stdio};
+use std::{env, net::SocketAddr, path::Path, process::Stdio, time::Duration};
 
 use tempfile::TempDir;
 use tokio::{
@@ -105,7 +105,12 @@ impl Process {
     }
 
     /// Its exit code, when it has ended by itself.
-    pub(crate) async fn exit(mut self) -> Option<i32> {
-        super::soon(self.child.wait()).await.expect("an exit").code()
+    pub(crate) async fn exit(self) -> Option<i32> {
+        self.exit_within(super::LONG).await
+    }
+
+    /// As [`exit`](Self::exit), of one that may take its time.
+    pub(crate) async fn exit_within(mut self, most: Duration) -> Option<i32> {
+        tokio::time::timeout(most, self.child.wait()).await.expect("it ends on time").expect("an exit").code()
     }
 }
