@@ -12,6 +12,7 @@ const wire = new Wire($('wire'));
 // Addresses are relative, so that the page also works under a path of a reverse proxy. It shows records, not whole words.
 const OPTIONS = { url: '.', params: { chunking: 'token' } };
 const BACK_AFTER_CUT = 3000;
+const SIX_AFTER = 3000;
 
 let reader = null;
 let shown = null; // of the stream on the page: { id, status, model, firstToken, usage, askedAt }
@@ -37,6 +38,7 @@ async function ask() {
   $('send').disabled = true;
   const askedAt = performance.now();
   try {
+    patience(problem);
     const asked = lastword.ask(request, OPTIONS);
     asked.subscribe(() => asked.state === 'waiting' && asked.id === null && problem('The gateway does not answer. Asking again.'));
     const id = await asked.begun();
@@ -45,11 +47,53 @@ async function ask() {
     follow(asked, askedAt);
     $('talk').scrollIntoView({ block: 'nearest' });
   } catch (e) {
+    if (e.status === 401) signIn();
     problem(sentence(e.message), e.field);
   } finally {
+    patience(null);
     $('send').disabled = false;
   }
 }
+
+let six;
+
+/**
+ * A browser keeps six connections to a site on HTTP/1.1, of all tabs together: what comes then waits, and nothing says so but this.
+ * @param {((words: string) => void) | null} say who waits; nobody any more
+ */
+function patience(say) {
+  clearTimeout(six);
+  const [page] = performance.getEntriesByType('navigation');
+  if (!say || page?.nextHopProtocol !== 'http/1.1') return;
+  six = setTimeout(() => say('Still waiting for a connection. Over HTTP/1.1 a browser has six for a site, in all tabs together: close a tab '
+    + 'that reads an answer, or serve lastword with TLS, and so over HTTP/2.'), SIX_AFTER);
+}
+
+// -- signing in --
+
+/** Asks for the key; then what was refused can be tried again. */
+function signIn() {
+  $('key-problem').textContent = '';
+  if (!$('sign-in').open) $('sign-in').showModal();
+}
+
+$('sign-in').addEventListener('submit', async (e) => {
+  e.preventDefault();
+  const headers = { authorization: `Bearer ${$('key').value.trim()}` };
+  let why;
+  try {
+    const response = await fetch('v1/session', { method: 'POST', headers });
+    why = response.ok ? null : (await response.json()).detail;
+  } catch {
+    why = 'lastword does not answer';
+  }
+  if (why) return void ($('key-problem').textContent = sentence(why));
+  $('key').value = '';
+  $('sign-in').close();
+  problem(null);
+  offer($('model').value || recall().model);
+  if (document.body.dataset.state === 'denied') follow(lastword.read(shown.id, OPTIONS));
+});
 
 /** Says what is wrong, at the field it is about. */
 function problem(words, field = '') {
@@ -121,6 +165,8 @@ function connection(state) {
     : state === 'asking' ? 'connecting' : state;
   if (name !== 'closed') document.body.dataset.state = name;
 
+  patience(name === 'connecting' || name === 'reconnecting' ? (words) => { $('trouble').textContent = words; } : null);
+  if (name === 'live') $('trouble').textContent = '';
   if (name === 'connecting') say('Connecting');
   else if (name === 'live') {
     const again = reader.resumes > 0;
@@ -133,7 +179,10 @@ function connection(state) {
     say(`Reconnecting${at}`);
     if (was === 'live') wire.mark(`connection lost${at}`);
   } else if (name === 'ended') ended(reader.end);
-  else if (name === 'denied') stuck('Not allowed any more', sentence(reader.error.message));
+  else if (name === 'denied') {
+    stuck('Not allowed', sentence(reader.error.message));
+    signIn();
+  }
   else if (name === 'refused') stuck('Refused', sentence(reader.error.message));
   else if (name === 'gone') stuck('Gone', `This stream is ${reader.error.status === 410 ? 'expired' : 'not known here'}. ${sentence(reader.error.message)}`);
 }
@@ -287,6 +336,7 @@ async function offer(chosen) {
   try {
     list = await lastword.call('v1/models', OPTIONS);
   } catch (e) {
+    if (e.status === 401) return signIn();
     return problem(`The models cannot be listed. ${sentence(e.message)}`);
   }
   const names = (Array.isArray(list.data) ? list.data : []).map((model) => model.id).filter(Boolean);

@@ -75,7 +75,7 @@ impl Caller {
             Shown::Ticket(own) => format!("{url}?token={own}"),
             _ if !api.auth.known().config().is_on() => url,
             _ => {
-                let expires = now() + api.auth.known().config().ticket_ttl().as_secs();
+                let expires = until(api.auth.known().config().ticket_ttl());
                 let ticket = Ticket { stream: id, scope: Scope::Cancel, expires, owner: self.owner.to_string() };
                 format!("{url}?token={}", api.auth.signer().ticket(&ticket))
             }
@@ -252,5 +252,15 @@ fn unknown(why: &str) -> Problem {
 }
 
 fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+    since_1970().as_secs()
+}
+
+/// The first whole second that is at least so far away.
+fn until(ttl: Duration) -> u64 {
+    let then = since_1970().saturating_add(ttl);
+    then.as_secs().saturating_add(u64::from(then.subsec_nanos() > 0))
+}
+
+fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

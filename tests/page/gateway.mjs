@@ -8,9 +8,9 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
-const BINARY = process.env.LASTWORD_BIN ?? fileURLToPath(new URL('../../target/debug/lastword', import.meta.url));
+export const BINARY = process.env.LASTWORD_BIN ?? fileURLToPath(new URL('../../target/debug/lastword', import.meta.url));
 
-/** Starts it; `url` is where it listens, `stop()` ends it, `restart()` kills it with SIGKILL and starts another in its place. */
+/** Starts it; `url` is where it listens, `stop()` ends it, `restart()` kills it with SIGKILL, or the signal, and starts another in its place. */
 export async function startGateway(variables = {}) {
   const cwd = await mkdtemp(join(tmpdir(), 'lastword-page-'));
   const env = { PATH: process.env.PATH, LASTWORD_STORE__ENGINE: 'memory', ...variables };
@@ -22,8 +22,8 @@ export async function startGateway(variables = {}) {
       await one.stop();
       await rm(cwd, { recursive: true });
     },
-    async restart() {
-      await one.stop();
+    async restart(signal) {
+      await one.stop(signal);
       one = await start(cwd, env, new URL(url).host);
     },
   };
@@ -36,8 +36,8 @@ async function start(cwd, env, listen) {
   process.once('exit', end); // also when the test never gets to its own end
   const interrupted = () => process.exit(1);
   for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, interrupted);
-  const stop = async () => {
-    end();
+  const stop = async (signal = 'SIGKILL') => {
+    child.kill(signal);
     await gone.catch(() => {});
     process.off('exit', end);
     for (const signal of ['SIGINT', 'SIGTERM']) process.off(signal, interrupted);
@@ -47,7 +47,7 @@ async function start(cwd, env, listen) {
   const said = [];
   const listens = new Promise((resolve) => lines.on('line', (line) => {
     said.push(line);
-    const url = /listening on (http:\S+)/.exec(line)?.[1];
+    const url = /listening on (https?:\S+)/.exec(line)?.[1];
     if (url) resolve(url);
   }));
   const url = await Promise.race([listens, gone.then(() => null)]).catch((error) => said.push(String(error)) && null);

@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{super::openapi::words, Api, Caller, NOBODY, Problem, Shown, foreign, now, unknown};
+use super::{super::openapi::words, Api, Caller, NOBODY, Problem, Shown, foreign, unknown, until};
 use crate::auth::Session;
 
 const COOKIE: &str = "lastword_session";
@@ -27,9 +27,9 @@ pub(in crate::api) async fn sign_in(
     }
     let mut response = StatusCode::NO_CONTENT.into_response();
     if caller.owner() != NOBODY {
-        let ttl = api.auth.known().config().session_ttl.as_secs();
-        let session = Session { expires: now() + ttl, owner: caller.owner().to_owned() };
-        set(&mut response, &headers, &api.auth.signer().session(&session), ttl);
+        let ttl = api.auth.known().config().session_ttl;
+        let session = Session { expires: until(ttl), owner: caller.owner().to_owned() };
+        set(&mut response, &headers, &api.auth.signer().session(&session), ttl.as_secs());
     }
     Ok(response)
 }

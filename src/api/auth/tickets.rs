@@ -17,7 +17,7 @@ use super::{
         openapi::words,
         post::{Named, named},
     },
-    Api, Caller, Problem, now,
+    Api, Caller, Problem, until,
 };
 use crate::{
     auth::{Scope, Ticket},
@@ -84,7 +84,7 @@ pub(in crate::api) async fn create(
             }
         };
         let scope = if matches!(wanted.scope, For::Cancel) { Scope::Cancel } else { Scope::Read };
-        let expires = now() + ttl.as_secs();
+        let expires = until(ttl);
         let ticket = Ticket { stream: id, scope, expires, owner: caller.owner().to_owned() };
         let token = api.auth.signer().ticket(&ticket);
         let events_url = format!("{}?token={token}", native::events_url(id));
