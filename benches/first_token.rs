@@ -10,19 +10,20 @@ mod chunk;
 mod client;
 #[path = "common/figures.rs"]
 mod figures;
+#[path = "common/load.rs"]
+mod load;
 #[path = "common/upstream.rs"]
 mod upstream;
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use client::{Client, EVENTS};
 use figures::Sample;
 use lastword::{config::Config, server::Server};
-use upstream::{ask, ask_native, now};
+use upstream::{ask, ask_native};
 
 /// How long one part may take, whatever it has measured by then.
 const BOUND: Duration = Duration::from_secs(25);
@@ -111,19 +112,7 @@ async fn steady(upstream: SocketAddr, lastword: SocketAddr, rounds: usize, token
 }
 
 async fn delays(to: SocketAddr, path: &str, body: &str) -> Vec<f64> {
-    let delays = Arc::new(Mutex::new(Vec::new()));
-    let streams = (0..STREAMS).map(|_| {
-        let (what, body, delays) = (format!("POST {path}"), body.to_owned(), delays.clone());
-        tokio::spawn(async move {
-            let mut own = Vec::new();
-            let mut client = Client::connect(to).await;
-            client.ask(&what, EVENTS, &body, |stamp| own.push(now().saturating_sub(stamp) as f64 / 1e3)).await;
-            // The first ones pay for connections and tasks.
-            delays.lock().unwrap_or_else(PoisonError::into_inner).extend(own.iter().skip(own.len() / 5));
-        })
-    });
-    for stream in streams.collect::<Vec<_>>() {
-        stream.await.expect("it runs");
-    }
-    std::mem::take(&mut *delays.lock().unwrap_or_else(PoisonError::into_inner))
+    let all = load::delays(to, &format!("POST {path}"), body, STREAMS).await;
+    // The first ones pay for connections and tasks.
+    all.iter().flat_map(|own| &own[own.len() / 5..]).map(|wait| *wait as f64 / 1e3).collect()
 }

@@ -12,6 +12,8 @@ mod chunk;
 mod client;
 #[path = "common/figures.rs"]
 mod figures;
+#[path = "common/load.rs"]
+mod load;
 #[expect(dead_code, reason = "a folder is looked at elsewhere")]
 #[path = "common/process.rs"]
 mod process;
@@ -22,7 +24,6 @@ mod upstream;
 use std::{
     net::SocketAddr,
     path::Path,
-    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -37,7 +38,7 @@ use lastword::{
 };
 use process::{Process, size_of};
 use tokio::runtime::Runtime;
-use upstream::{ask_native, now};
+use upstream::ask_native;
 
 /// So many streams, a token of each every so often, so many tokens each, in so many rounds. The first is the budget's for the CPU, the
 /// second that for the delay.
@@ -194,7 +195,8 @@ struct Row {
 fn cost(server: &Process, runtime: &Runtime, (streams, every, tokens): (usize, Duration, usize)) -> Row {
     let body = ask_native("up/", tokens, 1, every);
     let before = server.used();
-    let mut waits = runtime.block_on(run(server.address(), &body, streams));
+    let waits = runtime.block_on(load::delays(server.address(), "POST /v1/streams", &body, streams));
+    let mut waits = waits.concat();
     let cpu = (server.used() - before) as f64 / waits.len() as f64 / 1e3;
     assert_eq!(waits.len(), streams * tokens, "every token was delivered");
     waits.sort_unstable();
@@ -206,24 +208,4 @@ fn lastword(upstream: SocketAddr, engine: &str, durability: &str) -> Process {
     let url = format!("http://{upstream}/v1");
     let up = [("BACKENDS__UP__KIND", "openai"), ("BACKENDS__UP__BASE_URL", &*url)];
     Process::start(&[up[0], up[1], ("STORE__ENGINE", engine), ("STORE__DURABILITY", durability)])
-}
-
-/// Reads so many streams at once; gives back how long each token was under way, in µs.
-async fn run(to: SocketAddr, body: &str, streams: usize) -> Vec<u64> {
-    let waits = Arc::new(Mutex::new(Vec::new()));
-    let reading = (0..streams).map(|_| {
-        let (waits, body) = (waits.clone(), body.to_owned());
-        tokio::spawn(async move {
-            let mut mine = Vec::new();
-            Client::connect(to)
-                .await
-                .ask("POST /v1/streams", EVENTS, &body, |sent| mine.push(now().saturating_sub(sent)))
-                .await;
-            waits.lock().expect("whole").extend(mine);
-        })
-    });
-    for reader in reading.collect::<Vec<_>>() {
-        reader.await.expect("it reads");
-    }
-    std::mem::take(&mut *waits.lock().expect("whole"))
 }

@@ -21,7 +21,7 @@ use axum::{
 };
 
 pub use self::foreign::refuse_foreign_sites;
-use super::{Api, error::Problem};
+use super::{Api, error::Problem, surface::is_event_source};
 use crate::{
     auth::{Judged, NoToken, Scope, Ticket},
     id::StreamId,
@@ -163,7 +163,7 @@ async fn caller(api: &Api, method: &Method, uri: &Uri, headers: &HeaderMap) -> R
             Judged::Expired(ticket) => {
                 still_known(&ticket.owner)?;
                 admits(&ticket, method, uri)?;
-                match is_read_as_events(method, uri, headers) {
+                match is_event_source(method, uri, headers) {
                     true => Err(Refused::Denied),
                     false => Err(unknown("the ticket has expired").into()),
                 }
@@ -219,12 +219,6 @@ fn admits(ticket: &Ticket, method: &Method, uri: &Uri) -> Result<(), Problem> {
     Err(Problem::new(StatusCode::FORBIDDEN, "ticket_scope", "the ticket is not good for this")
         .field("token")
         .remedy("a ticket reads one stream, and stops it if it was made for that; show a key for everything else"))
-}
-
-/// As an EventSource does.
-fn is_read_as_events(method: &Method, uri: &Uri, headers: &HeaderMap) -> bool {
-    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
-    *method == Method::GET && uri.path().ends_with("/events") && accept.contains("text/event-stream")
 }
 
 /// An EventSource shows its page no status: it is told in an event, and not to come back.

@@ -19,6 +19,8 @@ use axum::http::request::Parts;
 #[derive(Clone, Debug, Default)]
 pub struct Connection {
     peer: Option<SocketAddr>,
+    /// Why nothing is answered on it.
+    refused: Option<Arc<str>>,
     whole: Arc<Known>,
     /// On HTTP/2, where one stream can be ended while its connection goes on.
     stream: Option<Arc<Known>>,
@@ -32,8 +34,13 @@ struct Known {
 }
 
 impl Connection {
-    pub(crate) fn accepted(peer: SocketAddr) -> Self {
-        Self { peer: Some(peer), ..Self::default() }
+    pub(crate) fn accepted(peer: SocketAddr, refused: Option<Arc<str>>) -> Self {
+        Self { peer: Some(peer), refused, ..Self::default() }
+    }
+
+    /// Why nothing is answered on it, if its address has as much as it may.
+    pub(crate) fn refused(&self) -> Option<&str> {
+        self.refused.as_deref()
     }
 
     /// The same connection, for one new HTTP/2 stream on it.

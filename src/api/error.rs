@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::{
     event::{End, Status},
-    gateway::{Limited, PassError, RouteError, StartError, StoreError},
+    gateway::{AttachError, Limited, PassError, RouteError, StartError, StoreError},
     id::Cursor,
     protocol::{BadRequest, Fault},
 };
@@ -133,6 +133,11 @@ impl Problem {
         }
     }
 
+    /// When it may be otherwise.
+    pub(super) fn comes_later(&self) -> Option<Duration> {
+        self.0.retry_after
+    }
+
     pub(super) fn should_retry(&self) -> Option<bool> {
         self.0.should_retry
     }
@@ -246,6 +251,18 @@ impl From<Limited> for Problem {
         Self::new(StatusCode::TOO_MANY_REQUESTS, limited.limit, limited.to_string())
             .remedy("wait as long as Retry-After says, or have [limits.per_key] or [limits.keys.NAME] raised")
             .retry_after(limited.retry_after)
+    }
+}
+
+impl From<AttachError> for Problem {
+    fn from(error: AttachError) -> Self {
+        match error {
+            AttachError::Store(store) => store.into(),
+            AttachError::Crowded(limited) => {
+                let detail = limited.to_string();
+                Self::new(StatusCode::TOO_MANY_REQUESTS, limited.limit, detail).retry_after(limited.retry_after)
+            }
+        }
     }
 }
 

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     event::{End, Event, Status},
-    gateway::{Attached, Attachment, Place, Reset, ResetReason, StoreError, Stream as Known},
+    gateway::{AttachError, Attached, Attachment, Place, Reset, ResetReason, StoreError, Stream as Known},
     id::{Cursor, Seen, StreamId},
     protocol::Encode,
     record::Record,
@@ -67,7 +67,7 @@ impl Heartbeat {
 }
 
 /// How long the last words of a body that is about to be broken off have for their way: a reset overtakes what is not sent yet.
-const LAST_WORDS: Duration = Duration::from_millis(100);
+pub(super) const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// A reader that has come, and whose response has not begun. It counts as one: dropping it is leaving.
 pub(super) struct Seat {
@@ -87,14 +87,14 @@ impl Seat {
     /// Attaches a reader behind what it has seen.
     ///
     /// # Errors
-    /// When there is no such stream, or it cannot be read.
+    /// When there is no such stream, or it cannot be read, or too many do.
     pub(super) async fn take(
         api: &Arc<Api>,
         caller: &Caller,
         id: StreamId,
         seen: Option<Seen>,
         connection: Connection,
-    ) -> Result<Self, StoreError> {
+    ) -> Result<Self, AttachError> {
         let Attachment { stream, from, reader, attached } = api.gateway.attach(caller.owner(), id, seen).await?;
         let presence = Presence::new(attached, connection, api.gateway.metrics().clone());
         Ok(Self { stream, from, reader, presence, before: Vec::new(), snapshot: None })

@@ -26,8 +26,9 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    http::{HeaderName, Method, StatusCode},
-    middleware,
+    extract::Request,
+    http::{HeaderName, HeaderValue, Method, StatusCode, header},
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{any, get, post},
 };
@@ -134,6 +135,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(api.clone(), auth::identify))
         .layer(middleware::from_fn_with_state(api.clone(), auth::refuse_foreign_sites))
+        .layer(middleware::from_fn(turn_away))
         .with_state(api)
 }
 
@@ -167,6 +169,17 @@ pub fn router(api: Arc<Api>) -> Router {
     openapi::description,
 ))]
 struct Described;
+
+/// Refuses whatever comes over a connection that is one too many of its address.
+async fn turn_away(connection: connection::Connection, request: Request, next: Next) -> Response {
+    let Some(why) = connection.refused() else { return next.run(request).await };
+    let mut response = Problem::new(StatusCode::TOO_MANY_REQUESTS, "address_connections", why)
+        .remedy("close some, or wait as long as Retry-After says")
+        .retry_after(Duration::from_secs(5))
+        .into_response();
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
 
 async fn no_route() -> Problem {
     nothing()

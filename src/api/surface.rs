@@ -4,13 +4,15 @@
 use axum::{
     body::Body,
     extract::Request,
-    http::{HeaderMap, HeaderName, HeaderValue, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header},
     middleware::Next,
-    response::Response,
+    response::{IntoResponse, Response},
 };
+use bytes::Bytes;
 use serde::Serialize;
+use tokio::time::sleep;
 
-use super::error::Problem;
+use super::{connection::GaveUp, error::Problem, events::LAST_WORDS};
 use crate::protocol::{chat, messages};
 
 /// As Anthropic calls what is `x-request-id` elsewhere.
@@ -45,12 +47,41 @@ impl Surface {
 pub async fn in_its_words(request: Request, next: Next) -> Response {
     let surface = Surface::of(request.uri().path(), request.headers());
     let ours = request.headers().get("x-request-id").filter(|_| surface == Surface::Anthropic).cloned();
-    let mut response = in_these_words(surface, next.run(request).await);
+    let events = is_event_source(request.method(), request.uri(), request.headers());
+    let mut response = next.run(request).await;
+    if events && let Some(later) = response.extensions().get::<Problem>().and_then(come_back) {
+        return later;
+    }
+    response = in_these_words(surface, response);
     if let Some(ours) = ours {
         // Whose clients know no other name for it.
         response.headers_mut().entry(REQUEST_ID).or_insert(ours);
     }
     response
+}
+
+/// Whether this is how an EventSource asks.
+pub(super) fn is_event_source(method: &Method, uri: &Uri, headers: &HeaderMap) -> bool {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    *method == Method::GET && uri.path().ends_with("/events") && accept.contains("text/event-stream")
+}
+
+/// What passes by itself must not be told to an EventSource by a status: any but 200 ends it for good. It is told to come back, and
+/// why, in a comment; and reset, so that nobody takes it for an answer.
+fn come_back(problem: &Problem) -> Option<Response> {
+    let wait = problem.comes_later()?;
+    let why = problem.words().replace(['\r', '\n'], " ");
+    let told =
+        Bytes::from(format!(": {} {}: {why}\nretry: {}\n\n", problem.status(), problem.code(), wait.as_millis()));
+    let body = async_stream::stream! {
+        yield Ok(told);
+        sleep(LAST_WORDS).await;
+        yield Err(GaveUp::new());
+    };
+    let headers = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store, no-transform")];
+    let mut response = (headers, Body::from_stream(body)).into_response();
+    response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
+    Some(response)
 }
 
 fn in_these_words(surface: Surface, mut response: Response) -> Response {

@@ -1,8 +1,10 @@
 //! From where a reader reads: its cursor is served, or answered with a reset, or it has seen the end.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
-use super::{Gateway, Stream};
+use super::{Gateway, Limited, Stream};
 use crate::{
     event::{Delta, Event},
     generation::Attached,
@@ -73,8 +75,8 @@ impl Gateway {
     /// Attaches a reader behind what it has seen.
     ///
     /// # Errors
-    /// When there is no such stream of this owner, or no longer, or the store cannot be read.
-    pub async fn attach(&self, owner: &str, id: StreamId, seen: Option<Seen>) -> Result<Attachment, StoreError> {
+    /// When there is no such stream of this owner, or no longer, or the store cannot be read; or it has as many readers as may be.
+    pub async fn attach(&self, owner: &str, id: StreamId, seen: Option<Seen>) -> Result<Attachment, AttachError> {
         let (stream, live) = self.look(owner, id).await?;
         let Head { last, closed, .. } = stream.head;
         let mut from = place(id, seen, last, closed, stream.meta.hole);
@@ -96,7 +98,11 @@ impl Gateway {
             }
             Place::Start | Place::Ended => {}
         }
-        let attached = live.clone().filter(|_| from != Place::Ended).map(Attached::new);
+        let most = self.limits.stream_readers;
+        let attached = match live.clone().filter(|_| from != Place::Ended) {
+            None => None,
+            Some(live) => Some(Attached::new(live, most).ok_or_else(|| crowded(most))?),
+        };
         let reader = Reader::new(id, self.store.clone(), live.map(|live| live.tail.clone()), after);
         Ok(Attachment { stream, from, reader, attached })
     }
@@ -111,6 +117,25 @@ impl Gateway {
         };
         self.records(id, at.before(), at, look).await?;
         Ok(has)
+    }
+}
+
+/// Why a reader is not let in.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum AttachError {
+    /// The store does not have it, or cannot say.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Others are there already.
+    #[error(transparent)]
+    Crowded(#[from] Limited),
+}
+
+fn crowded(most: usize) -> Limited {
+    Limited {
+        limit: "stream_readers",
+        what: format!("{most} read this answer, as many as [limits] stream_readers allows at once"),
+        retry_after: Duration::from_secs(5),
     }
 }
 

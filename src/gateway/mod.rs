@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-pub use attach::{Attachment, Place, Reset, ResetReason};
+pub use attach::{AttachError, Attachment, Place, Reset, ResetReason};
 use bytesize::ByteSize;
 pub use pass::{PassError, Passage, Request, Response};
 pub use quota::{Limited, Quota};
@@ -59,6 +59,8 @@ pub struct Limits {
     pub stream_bytes: ByteSize,
     /// How many records one answer may have.
     pub stream_records: u64,
+    /// How many may read one running answer at once.
+    pub stream_readers: usize,
     /// How long an answer that its client does not want kept can still be read when it has ended and nobody reads it.
     #[serde(with = "crate::duration")]
     pub forget_after: Duration,
@@ -76,6 +78,7 @@ impl Default for Limits {
             running_streams: 4096,
             stream_bytes: ByteSize::mib(16),
             stream_records: 262_144,
+            stream_readers: 10_000,
             forget_after: Duration::from_secs(60),
             forget_all: false,
             per_key: Quota::default(),

@@ -78,15 +78,19 @@ pub struct Attached {
 }
 
 impl Attached {
-    /// A reader comes.
+    /// A reader comes, if there are not so many yet.
     #[must_use]
-    pub fn new(live: Arc<Live>) -> Self {
-        live.audience.state.send_modify(|state| {
-            state.readers += 1;
-            state.visits += 1;
-            state.armed = true;
+    pub fn new(live: Arc<Live>, most: usize) -> Option<Self> {
+        let came = live.audience.state.send_if_modified(|state| {
+            let room = state.readers < most;
+            if room {
+                state.readers += 1;
+                state.visits += 1;
+                state.armed = true;
+            }
+            room
         });
-        Self { live, leaves: true, polls: Duration::ZERO }
+        came.then(|| Self { live, leaves: true, polls: Duration::ZERO })
     }
 
     /// This reader will come again within this time, and has left only if it does not.
@@ -118,6 +122,10 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
+
+    fn attached(live: &Arc<Live>) -> Attached {
+        Attached::new(live.clone(), usize::MAX).expect("room")
+    }
     use crate::id::StreamId;
 
     const LONG: Duration = Duration::from_secs(3600);
@@ -133,7 +141,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn continue_waits_for_nobody() {
         let live = live(OnDisconnect::Continue);
-        drop(Attached::new(live.clone()));
+        drop(attached(&live));
         assert!(stays(&live).await);
     }
 
@@ -141,7 +149,7 @@ mod tests {
     async fn cancel_is_armed_by_the_first_reader_and_fires_with_the_last() {
         let live = live(OnDisconnect::Cancel);
         assert!(stays(&live).await, "nobody came yet");
-        let (one, two) = (Attached::new(live.clone()), Attached::new(live.clone()));
+        let (one, two) = (attached(&live), attached(&live));
         drop(one);
         assert!(stays(&live).await, "one is left");
         drop(two);
@@ -158,7 +166,7 @@ mod tests {
             async move { live.audience.abandoned().await }
         });
         tokio::time::sleep(grace - Duration::from_secs(1)).await;
-        let back = Attached::new(live.clone());
+        let back = attached(&live);
         tokio::time::sleep(LONG).await;
         assert!(!waiting.is_finished(), "somebody reads");
         drop(back);
@@ -179,19 +187,19 @@ mod tests {
                 async move { live.audience.abandoned().await }
             });
             for _ in 0..5 {
-                let mut poll = Attached::new(live.clone());
+                let mut poll = attached(&live);
                 poll.polls(apart);
                 tokio::time::sleep(LONG).await;
                 drop(poll);
                 tokio::time::sleep(apart - Duration::from_secs(1)).await;
                 assert!(!waiting.is_finished(), "{on_disconnect:?}: it comes again");
             }
-            let mut last = Attached::new(live.clone());
+            let mut last = attached(&live);
             last.polls(apart);
             let went = Instant::now();
             drop(last);
             // Another reader's visit takes nothing from that.
-            drop(Attached::new(live.clone()));
+            drop(attached(&live));
             waiting.await.expect("ran");
             assert_eq!(went.elapsed(), apart + grace, "{on_disconnect:?}");
         }
@@ -201,11 +209,11 @@ mod tests {
     async fn whom_we_cut_off_has_not_left() {
         for on_disconnect in [OnDisconnect::Cancel, OnDisconnect::CancelAfter(Duration::from_secs(1))] {
             let live = live(on_disconnect);
-            let mut cut = Attached::new(live.clone());
+            let mut cut = attached(&live);
             cut.ended_by_us();
             drop(cut);
             assert!(stays(&live).await, "{on_disconnect:?}");
-            drop(Attached::new(live.clone()));
+            drop(attached(&live));
             assert!(!stays(&live).await, "{on_disconnect:?}: but who comes back can leave");
         }
     }

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+use super::address::{Addresses, PerAddress};
 use super::answer::Answers;
 use super::drain::{Cuts, Stop};
 use super::io::{Io, Version};
@@ -55,6 +56,8 @@ pub struct Limits {
     pub write_timeout: Duration,
     /// Connections at a time; further ones wait in the backlog, since any answer but a 200 ends an EventSource.
     pub max_connections: usize,
+    /// Connections at a time of one address, and how many it may open in a second; 0 is any number.
+    pub per_address: PerAddress,
     /// Requests at a time on one HTTP/2 connection.
     pub max_streams: u32,
     /// An HTTP/2 connection is pinged this often, and closed when a ping is not answered for as long again.
@@ -68,6 +71,7 @@ impl Default for Limits {
             idle_timeout: Duration::from_secs(75),
             write_timeout: Duration::from_secs(25),
             max_connections: 16_384,
+            per_address: PerAddress::default(),
             max_streams: 1_024,
             ping: Duration::from_secs(20),
         }
@@ -81,6 +85,7 @@ pub async fn accept(listener: TcpListener, tls: Option<Tls>, router: Router, lim
     let server =
         Arc::new(Server { tls, router, http1: http1(&limits), limits, stop: stop.clone(), tasks: tasks.clone() });
     let mut failures = Failures::default();
+    let addresses = Arc::new(Addresses::new(server.limits.per_address));
     loop {
         let next = async {
             // The slot first: at the limit the client waits in the backlog.
@@ -92,10 +97,11 @@ pub async fn accept(listener: TcpListener, tls: Option<Tls>, router: Router, lim
             () = stop.draining().cancelled() => break,
             next = next => next,
         };
+        let Some(visit) = addresses.visit(peer.ip()) else { continue };
         let server = Arc::clone(&server);
         tasks.spawn(async move {
-            server.serve(socket, peer).await;
-            drop(slot);
+            server.serve(socket, peer, visit.refused.clone()).await;
+            drop((slot, visit));
         });
     }
     drop(listener);
@@ -146,8 +152,8 @@ struct Server {
 }
 
 impl Server {
-    async fn serve(&self, socket: TcpStream, peer: SocketAddr) {
-        let link = Link::new(peer);
+    async fn serve(&self, socket: TcpStream, peer: SocketAddr, refused: Option<Arc<str>>) {
+        let link = Link::new(peer, refused);
         // A token of its own, so that a connection that is woken does not take a lock that all share.
         let drain = self.stop.draining().child_token();
         let first_head = Instant::now() + self.limits.header_timeout;

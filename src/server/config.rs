@@ -38,6 +38,10 @@ pub struct Config {
     pub drain: Duration,
     /// Open at once; further ones wait until one closes.
     pub max_connections: usize,
+    /// Open at once from one address; 0 is any number. Behind a proxy there is one address, the proxy's.
+    pub address_connections: usize,
+    /// New ones from one address in a second; 0 is any number.
+    pub address_connections_per_second: u32,
     /// Of a request's body.
     pub max_body: ByteSize,
     /// Of a body that is handed on unread (`pass_through`), in pieces.
@@ -71,6 +75,8 @@ impl Default for Config {
             commit_after: Duration::from_secs(10),
             drain: Duration::from_secs(25),
             max_connections: 16_384,
+            address_connections: 0,
+            address_connections_per_second: 0,
             max_body: ByteSize::mib(8),
             max_upload: ByteSize::gib(1),
             cors: Vec::new(),

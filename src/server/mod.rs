@@ -4,6 +4,7 @@
 //! get their ends, and whatever connection is left then is reset.
 
 pub mod accept;
+pub mod address;
 pub mod admin;
 mod answer;
 pub mod config;
@@ -32,6 +33,7 @@ use tracing::{debug, info, warn};
 
 use self::{
     accept::Limits,
+    address::PerAddress,
     admin::Admin,
     drain::Stop,
     reload::{InForce, Source, Watch},
@@ -162,6 +164,10 @@ impl Server {
             header_timeout: server.header_timeout,
             write_timeout: server.write_timeout,
             max_connections: server.max_connections,
+            per_address: PerAddress {
+                connections: server.address_connections,
+                per_second: server.address_connections_per_second,
+            },
             ..Limits::default()
         };
         let stop = Stop::default();
@@ -214,10 +220,10 @@ impl Server {
 
     /// Takes it down in order; returns when all is gone, at most the drain's deadline and a few seconds later.
     pub async fn drain(mut self) {
-        info!("draining for at most {}", humantime::format_duration(self.drain));
         // First refuse, then close: a client on an open connection is told why.
         self.gateway.refuse_new();
         self.stop.drain(self.drain);
+        info!("draining for at most {}", humantime::format_duration(self.drain));
         self.gateway.drain(self.drain).await;
         if timeout(LAST_WORDS, &mut self.accepting).await.is_err() {
             self.stop.abort();

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use lastword::{
     backend::mock::{Config, Mock},
-    gateway::{Ask, Attachment, Gateway, Limits, StoreError},
+    gateway::{Ask, AttachError, Attachment, Gateway, Limits, StoreError},
     id::{Cursor, Seen, StreamId},
     protocol::responses,
     route::Router,
@@ -68,7 +68,7 @@ async fn a_reader_that_takes_its_time_gets_its_answer_to_the_end() {
     assert!(is_there(&gateway, id).await, "it may have been cut off");
     sleep(4 * SECOND).await;
     assert!(!is_there(&gateway, id).await);
-    assert!(matches!(gateway.attach("", id, None).await, Err(StoreError::Unknown(_))));
+    assert!(matches!(gateway.attach("", id, None).await, Err(AttachError::Store(StoreError::Unknown(_)))));
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,6 +6,7 @@ use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
+    task::JoinSet,
     time::Instant,
 };
 
@@ -176,4 +177,85 @@ async fn a_stuck_reader_costs_at_most_64_kb() {
     })
     .await;
     assert!(sse::read(&bytes).events.len() > 10);
+}
+
+/// Streams of a few HTTP/2 connections whose readers give no room, as long as this is held.
+struct StuckStreams {
+    bodies: Vec<h2::RecvStream>,
+    connections: JoinSet<()>,
+}
+
+impl StuckStreams {
+    async fn new(address: SocketAddr, id: &str, connections: usize, each: usize) -> Self {
+        let mut stuck = Self { bodies: Vec::new(), connections: JoinSet::new() };
+        for _ in 0..connections {
+            let socket = soon(TcpStream::connect(address)).await.expect("a connection");
+            let mut builder = h2::client::Builder::new();
+            // So much that it is each stream's own window that is full.
+            builder.initial_connection_window_size(1 << 30);
+            let (mut client, connection) = soon(builder.handshake::<_, bytes::Bytes>(socket)).await.expect("HTTP/2");
+            stuck.connections.spawn(async move { _ = connection.await });
+            for _ in 0..each {
+                client = soon(client.ready()).await.expect("room");
+                let get = axum::http::Request::get(format!("http://localhost/v1/streams/{id}/events"));
+                let (response, _) = client.send_request(get.body(()).expect("a request"), true).expect("sent");
+                stuck.bodies.push(soon(response).await.expect("an answer").into_body());
+            }
+        }
+        stuck
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stuck_stream_costs_at_most_64_kb() {
+    let (connections, each) =
+        if env::var("LASTWORD_TEST").is_ok_and(|test| test == "full") { (4, 250) } else { (2, 100) };
+    let lastword = Process::start("127.0.0.1:0", &[("LASTWORD_SERVER__WRITE_TIMEOUT", "5m")]).await;
+    let (at, process) = (At(lastword.address()), lastword.id());
+    let words = word().repeat(4000);
+    let id = at.say(json!({ "text": word(), "repeat": 4000, "delay": "0ms" }), json!({})).await;
+    assert_eq!(read_all(at, &id).await.check(&words), Ok(()));
+    let before = settled(at, process).await;
+    let stuck = StuckStreams::new(at.0, &id, connections, each).await;
+    let count = stuck.bodies.len() as u64;
+    at.metric_is("lastword_readers", count).await;
+    assert_eq!(read_all(at, &id).await.check(&words), Ok(()), "another one reads on beside them");
+    let each = settled(at, process).await.saturating_sub(before) / count;
+    eprintln!("a stuck stream costs {each} bytes");
+    assert!(each <= 64 * 1024, "{each} bytes");
+    assert_eq!(at.metric("lastword_readers").await, count, "they are all there still");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_takes_nothing_is_gone_at_the_deadline() {
+    let full = env::var("LASTWORD_TEST").is_ok_and(|test| test == "full");
+    let (sockets, connections, each) = if full { (1000, 4, 250) } else { (100, 2, 50) };
+    let gateway = TestGateway::with("[server]\nwrite_timeout = \"500ms\"").await;
+    let at = gateway.at();
+    let id = at.say(json!({ "text": word(), "repeat": 4000, "delay": "0ms" }), json!({})).await;
+    let mut stuck = Vec::new();
+    for _ in 0..sockets {
+        stuck.push(Stuck::new(at.0, &id).await);
+    }
+    let mut streams = StuckStreams::new(at.0, &id, connections, each).await;
+    let since = Instant::now();
+    at.metric_is("lastword_readers", 0).await;
+    assert!(since.elapsed() < Duration::from_secs(10), "{:?}", since.elapsed());
+    for reader in stuck.iter().take(20) {
+        reader.is_reset().await;
+    }
+    for body in streams.bodies.iter_mut().take(20) {
+        let ended = soon(async {
+            loop {
+                match body.data().await {
+                    Some(Ok(_)) => {}
+                    other => break other,
+                }
+            }
+        })
+        .await;
+        assert!(matches!(ended, Some(Err(_))), "reset, and not as if it were whole");
+    }
+    assert_eq!(read_all(at, &id).await.check(&word().repeat(4000)), Ok(()));
 }

@@ -81,7 +81,7 @@ async fn an_upgrade_under_running_answers_refuses_nobody_and_fools_nobody() {
     ];
     let socket = Socket::new();
     let at = socket.at();
-    let first = socket.serve(&variables).await;
+    let mut first = socket.serve(&variables).await;
     assert_eq!(first.address(), at.0, "not where --listen says");
     // Half of them end within a third of the window, the others never.
     let words = 50;
@@ -97,7 +97,8 @@ async fn an_upgrade_under_running_answers_refuses_nobody_and_fools_nobody() {
     soon(join_all(all_attached)).await;
     let told = Instant::now();
     first.terminate().await;
-    // Somebody asks meanwhile. It may be the old one that hears it, and says no; the next time it is the new one.
+    first.says("draining for at most").await;
+    // Somebody asks meanwhile. The old one hears nothing any more.
     let asking = tokio::spawn(async move {
         loop {
             let asked = r#"{"prompt":"x","model":"mock/echo"}"#;
@@ -107,7 +108,7 @@ async fn an_upgrade_under_running_answers_refuses_nobody_and_fools_nobody() {
             );
             match timeout(Duration::from_secs(60), raw(at.0, head.as_bytes(), false)).await.expect("an answer") {
                 Ok(response) if response.status == 201 => return told.elapsed(),
-                Ok(response) => assert_eq!((response.status, response.header("retry-after").is_some()), (503, true)),
+                Ok(response) => panic!("{}", response.status),
                 Err(error) => assert_ne!(error.kind(), ErrorKind::ConnectionRefused),
             }
         }
