@@ -1,4 +1,4 @@
-//! What readers who take nothing cost the others: the delay of the others' tokens, and the server's memory.
+//! What readers who take nothing cost the others: the delay of the others' tokens. (What they cost in memory, `tests/gateway/slow.rs` bounds.)
 //!
 //! A thousand readers of a long answer who never read, on connections of their own or as streams of a few HTTP/2 connections, beside a
 //! thousand who read; with them and without them in turn. `cargo bench --bench stuck`
@@ -12,7 +12,7 @@ mod client;
 mod figures;
 #[path = "common/load.rs"]
 mod load;
-#[expect(dead_code, reason = "a folder is looked at elsewhere")]
+#[expect(dead_code, reason = "a folder is looked at elsewhere, and what it takes")]
 #[path = "common/process.rs"]
 mod process;
 #[expect(dead_code, reason = "only the native protocol is asked here")]
@@ -79,18 +79,15 @@ async fn main() {
     let body = ask_native("up/", tokens, 1, EVERY);
     let mut p50 = KINDS.map(|_| Vec::new());
     let mut p99 = KINDS.map(|_| Vec::new());
-    let mut memory = KINDS.map(|_| Vec::new());
     // The first costs what is only needed once.
     load::delays(at, "POST /v1/streams", &body, reading).await;
     for _ in 0..rounds {
         for kind in 0..KINDS.len() {
-            let before = server.memory();
             let there = match kind {
                 0 => Stuck::default(),
                 1 => on_sockets(at, &path, stuck).await,
                 _ => on_streams(at, &path, stuck).await,
             };
-            memory[kind].push(server.memory().saturating_sub(before) as f64 / stuck as f64 / 1024.0);
             let waits = load::delays(at, "POST /v1/streams", &body, reading).await;
             let waits = Sample::new(waits.iter().flat_map(|own| &own[own.len() / 5..]).map(|wait| *wait as f64 / 1e3));
             p50[kind].push(waits.median());
@@ -99,18 +96,17 @@ async fn main() {
         }
     }
     println!(
-        "{reading} streams, a token every {EVERY:?}; beside them, taking nothing   p50 ms   p99 ms   over nobody in the same round   KB each"
+        "{reading} streams, a token every {EVERY:?}; beside them, taking nothing   p50 ms   p99 ms   over nobody in the same round"
     );
     for (kind, name) in KINDS.iter().enumerate() {
         let over = |of: &[Vec<f64>; 3]| Sample::new(of[kind].iter().zip(&of[0]).map(|(it, nobody)| it - nobody));
         let (low, high) = over(&p99).interval();
         println!(
-            "  {name:58} {:8.2} {:8.2}   {:+.2} {:+.2} ({low:+.2} to {high:+.2}; budget 2)   {:6.1}",
+            "  {name:58} {:8.2} {:8.2}   {:+.2} {:+.2} ({low:+.2} to {high:+.2}; budget 2)",
             Sample::new(p50[kind].iter().copied()).median(),
             Sample::new(p99[kind].iter().copied()).median(),
             over(&p50).median(),
             over(&p99).median(),
-            Sample::new(memory[kind].iter().copied()).median(),
         );
     }
 }
