@@ -257,7 +257,8 @@ function paint() {
   set('last-id', reader?.cursor);
   set('resumes', reader?.resumes);
   set('repeats', reader?.repeats);
-  $('stop').disabled = !running || shown.stopping === true;
+  $('stop').disabled = !running || shown.stopping === true || shown.shared === true;
+  $('share').disabled = shown === null || shown.id === null || shown.shared === true || ['gone', 'denied', 'refused'].includes(state);
   $('cut').disabled = !running;
   $('cut').textContent = running && !connected ? 'Reconnect now' : 'Cut the connection';
 }
@@ -295,6 +296,23 @@ $('stop').addEventListener('click', async () => {
     if (mine === shown) $('trouble').textContent = sentence(e.message);
     mine.stopping = false;
     soon();
+  }
+});
+
+// Who has the link reads, and does nothing else: it holds a ticket, where one is needed, and no key. What stands behind # is sent to nobody.
+$('share').addEventListener('click', async () => {
+  const mine = shown;
+  try {
+    const given = await lastword.call(`v1/streams/${mine.id}/tickets`, { ...OPTIONS, method: 'POST', body: { scope: 'read' } });
+    const ticket = given.token ? `?token=${given.token}` : '';
+    $('link').value = `${location.href.split('#')[0]}#${mine.id}${ticket}`;
+    const until = given.expires_at && ` until ${new Date(given.expires_at).toLocaleString()}`;
+    $('shared-how').textContent = until ? `Whoever has it reads this answer${until}, and needs no key.` : 'Whoever can reach this lastword reads this answer with it.';
+    $('shared').showModal();
+    $('link').select();
+    await navigator.clipboard?.writeText($('link').value).catch(() => {});
+  } catch (e) {
+    if (mine === shown) $('trouble').textContent = sentence(e.message);
   }
 });
 
@@ -336,7 +354,8 @@ async function offer(chosen) {
   try {
     list = await lastword.call('v1/models', OPTIONS);
   } catch (e) {
-    if (e.status === 401) return signIn();
+    // Who was sent a link has no key, and needs none.
+    if (e.status === 401) return location.hash.includes('?token=') ? undefined : signIn();
     return problem(`The models cannot be listed. ${sentence(e.message)}`);
   }
   const names = (Array.isArray(list.data) ? list.data : []).map((model) => model.id).filter(Boolean);
@@ -347,9 +366,13 @@ async function offer(chosen) {
   $('model').value = names.includes(chosen) ? chosen : (list.default ?? '');
 }
 
+/** `#id`, or what was shared: `#id?token=…`. */
 function arrive() {
-  const id = location.hash.slice(1);
-  if (id && id !== shown?.id) follow(lastword.read(id, OPTIONS));
+  const [id, ticket] = location.hash.slice(1).split('?token=');
+  if (!id || id === shown?.id) return;
+  follow(lastword.read(ticket ? `v1/streams/${id}/events?token=${ticket}` : id, OPTIONS));
+  shown.shared = Boolean(ticket);
+  soon();
 }
 
 addEventListener('hashchange', arrive);

@@ -5,6 +5,7 @@ pub mod auth;
 mod body;
 mod chat;
 pub mod connection;
+mod dashboard;
 pub mod error;
 mod events;
 mod messages;
@@ -130,6 +131,8 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/openapi.json", get(openapi::description))
         .route("/", get(page::index))
         .route("/docs", get(page::docs))
+        .route("/dashboard", get(page::dashboard))
+        .route("/dashboard/events", get(dashboard::events))
         .route("/{name}", get(page::asset))
         .fallback(no_route)
         .method_not_allowed_fallback(wrong_method)

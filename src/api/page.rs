@@ -10,7 +10,7 @@ const HTML: &str = "text/html; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// Name, content type, content. The first is the page itself.
-const FILES: [(&str, &str, &[u8]); 10] = [
+const FILES: [(&str, &str, &[u8]); 13] = [
     ("", HTML, include_bytes!("../../web/index.html")),
     ("app.js", SCRIPT, include_bytes!("../../web/app.js")),
     ("answer.js", SCRIPT, include_bytes!("../../web/answer.js")),
@@ -21,6 +21,9 @@ const FILES: [(&str, &str, &[u8]); 10] = [
     ("docs.html", HTML, include_bytes!("../../web/docs.html")),
     ("docs.js", SCRIPT, include_bytes!("../../web/docs.js")),
     ("docs.css", "text/css; charset=utf-8", include_bytes!("../../web/docs.css")),
+    ("dashboard.html", HTML, include_bytes!("../../web/dashboard.html")),
+    ("dashboard.js", SCRIPT, include_bytes!("../../web/dashboard.js")),
+    ("dashboard.css", "text/css; charset=utf-8", include_bytes!("../../web/dashboard.css")),
     ("icon.svg", "image/svg+xml", include_bytes!("../../web/icon.svg")),
 ];
 
@@ -35,6 +38,11 @@ pub(super) async fn index() -> Response {
 /// `GET /docs`: the API's description, drawn.
 pub(super) async fn docs() -> Response {
     file("docs.html")
+}
+
+/// `GET /dashboard`.
+pub(super) async fn dashboard() -> Response {
+    file("dashboard.html")
 }
 
 /// `GET /{name}`: one of the page's files.

@@ -66,6 +66,37 @@ for (const name of names) {
       await until(page, 'state', 'Stopped');
     });
 
+    test('a link that is shared reads one answer, without a key, and nothing else', async (t) => {
+      const key = JSON.parse((await promisify(execFile)(BINARY, ['keys', 'new', 'web', '--json'])).stdout);
+      const gateway = await startGateway({ LASTWORD_AUTH__KEYS__WEB__HASH: key.hash, LASTWORD_BACKENDS__MOCK__KIND: 'mock', LASTWORD_BACKENDS__MOCK__DELAY: '100ms' });
+      t.after(() => gateway.stop());
+      const open = await profile(t);
+      const page = await open(gateway.url);
+      await page.waitForSelector('#sign-in[open]');
+      await page.type('#key', key.key);
+      await page.keyboard.press('Enter');
+      await page.waitForFunction(() => document.querySelectorAll('#model option').length > 0, { polling: 20 });
+      await ask(page, 'What do you say?');
+      await until(page, 'state', 'Live');
+      await page.click('#share');
+      await page.waitForSelector('#shared[open]');
+      const link = await page.$eval('#link', (input) => input.value);
+      assert.match(link, /^http:[^#]+#[0-9a-f]{32}\?token=[\w.-]+$/);
+      assert.ok(!link.includes(key.key.slice(3, 20)));
+
+      const stranger = await (await profile(t))(link);
+      await until(stranger, 'state', 'Live');
+      assert.equal(await stranger.$('#sign-in[open]'), null);
+      assert.equal(await stranger.$eval('#stop', (button) => button.disabled), true);
+      await page.keyboard.press('Enter'); // Done
+      await page.click('#stop');
+      await until(stranger, 'state', 'Stopped');
+      await until(stranger, 'proof', 'Identical to the log');
+      const { hash } = new URL(link);
+      const elsewhere = await stranger.evaluate((hash) => fetch(`v1/streams?${hash.split('?')[1]}`).then((response) => response.status), hash);
+      assert.equal(elsewhere, 403);
+    });
+
     test('it says why it waits where other tabs hold the six connections of HTTP/1.1', async (t) => {
       const gateway = await startGateway({ LASTWORD_BACKENDS__MOCK__KIND: 'mock', LASTWORD_BACKENDS__MOCK__DELAY: '5ms' });
       t.after(() => gateway.stop());

@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use super::{problem, reached, stalls};
-use crate::common::TestGateway;
+use super::{problem, reached, read_to, stalls};
+use crate::common::{Ending, TestGateway, soon};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_list_has_what_can_be_asked_for_and_the_default() {
@@ -95,4 +95,28 @@ async fn what_happens_is_counted_under_the_names_of_the_contract() {
     }
     drop(reader);
     super::until(async || gateway.get("/metrics", &[]).await.text().await.contains("\nlastword_readers 0\n")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_dashboards_events_are_the_metrics_each_second_and_are_reset_by_a_drain() {
+    let gateway = TestGateway::start().await;
+    let mut response = gateway.get("/dashboard/events", &[("accept", "text/event-stream")]).await;
+    assert_eq!((response.status, response.header("content-type")), (200, Some("text/event-stream")));
+    let first = read_to(&mut response, "\n\n").await;
+    let data = first.lines().find_map(|line| line.strip_prefix("data: ")).expect("data");
+    let data: serde_json::Value = serde_json::from_str(data).expect("JSON");
+    assert_eq!((&data["lastword_readers"], &data["lastword_records_total"]), (&json!(0.0), &json!(0.0)));
+    assert!(first.contains("\nretry: "), "{first}");
+    read_to(&mut response, "\n\n").await; // another
+    let draining = tokio::spawn(gateway.drain());
+    let ending = soon(async {
+        loop {
+            if let Err(ending) = response.body.next().await {
+                break ending;
+            }
+        }
+    })
+    .await;
+    assert_eq!(ending, Ending::Reset, "there is more, elsewhere");
+    soon(draining).await.expect("drained");
 }
