@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::select;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -258,11 +258,13 @@ impl Driver<'_> {
                 () = self.drain.cancelled() => {
                     connection.as_mut().graceful_shutdown();
                     // On HTTP/2 each stream sees to itself.
-                    let comes_back = self.link.connection.comes_back();
+                    let cut = self.link.connection.comes_back().then(|| self.cuts.next()).flatten();
+                    // Boxed: every connection has room for it, and few need it.
+                    let mut sleep = cut.map(|at| Box::pin(sleep_until(at)));
                     select! {
                         biased;
                         result = &mut connection => break result,
-                        () = self.cuts.mine(), if comes_back => return self.link.connection.end(),
+                        () = until(&mut sleep) => return self.link.connection.end(),
                         () = self.abort.cancelled() => return self.link.connection.end(),
                     }
                 }
@@ -277,6 +279,14 @@ impl Driver<'_> {
         if let Err(error) = result {
             debug!(%error, "connection ended");
         }
+    }
+}
+
+/// Returns when this time has come; never, without one.
+async fn until(time: &mut Option<Pin<Box<Sleep>>>) {
+    match time {
+        Some(time) => time.await,
+        None => std::future::pending().await,
     }
 }
 

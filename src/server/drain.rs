@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// The part of a drain in which readers whose answers still run are sent away: its last fifth.
@@ -76,19 +76,11 @@ impl Cuts {
 
     /// Whoever asks next: at a time of its own. However many ask, no part of the window has many more than another: the steps are of
     /// the golden ratio.
-    fn next(&self) -> Option<Instant> {
+    pub(super) fn next(&self) -> Option<Instant> {
         let (start, length) = *self.window.get()?;
         let share = self.given.fetch_add(1, Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         // The upper half is fine enough: of an hour, a millionth of a second.
         Some(start + length.mul_f64(f64::from(u32::try_from(share >> 32).unwrap_or(u32::MAX)) / 2_f64.powi(32)))
-    }
-
-    /// Returns when a reader is to be cut; never, unless a drain has begun.
-    pub(super) async fn mine(&self) {
-        match self.next() {
-            Some(at) => sleep_until(at).await,
-            None => std::future::pending().await,
-        }
     }
 }
 

@@ -8,13 +8,12 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use hyper::rt::Executor;
-use tokio::select;
-use tokio::time::{Sleep, sleep};
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Sleep, sleep, sleep_until};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
@@ -73,27 +72,37 @@ pub(super) struct Streams {
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
     fn execute(&self, task: F) {
         let stream = Stream { connection: self.link.connection.stream(), frame: Arc::default() };
-        let (drain, cuts, connection) = (self.drain.clone(), Arc::clone(&self.cuts), stream.connection().clone());
-        let task = async move {
-            select! {
-                biased;
-                () = task => {}
-                // The task is dropped then, and h2 resets a stream that is dropped in the middle.
-                () = cut(&drain, &cuts, &connection) => connection.end(),
-            }
+        let cut = Cut::Drain(Box::pin(self.drain.clone().cancelled_owned()), Arc::clone(&self.cuts));
+        let watched = Watched {
+            task: Box::pin(task),
+            stream: stream.clone(),
+            deadline: None,
+            write_timeout: self.write_timeout,
+            cut,
         };
-        let watched =
-            Watched { task: Box::pin(task), stream: stream.clone(), deadline: None, write_timeout: self.write_timeout };
         self.tasks.spawn(STREAM.scope(stream, watched));
     }
 }
 
-/// Returns when a drain has this stream's reader come back.
-async fn cut(drain: &CancellationToken, cuts: &Cuts, connection: &Connection) {
-    drain.cancelled().await;
-    match connection.comes_back() {
-        true => cuts.mine().await,
-        false => std::future::pending().await,
+/// When a drain has this stream's reader come back. Small as long as there is no drain: every stream has one.
+enum Cut {
+    /// When it drains, one of these times.
+    Drain(Pin<Box<WaitForCancellationFutureOwned>>, Arc<Cuts>),
+    At(Pin<Box<Sleep>>),
+    Never,
+}
+
+impl Cut {
+    fn poll(&mut self, comes_back: impl Fn() -> bool, cx: &mut Context<'_>) -> Poll<()> {
+        if let Self::Drain(drain, cuts) = self {
+            ready!(drain.as_mut().poll(cx));
+            let at = comes_back().then(|| cuts.next()).flatten();
+            *self = at.map_or(Self::Never, |at| Self::At(Box::pin(sleep_until(at))));
+        }
+        match self {
+            Self::At(sleep) => sleep.as_mut().poll(cx),
+            _ => Poll::Pending,
+        }
     }
 }
 
@@ -103,6 +112,7 @@ struct Watched<F> {
     /// Armed while a frame is held, for that frame.
     deadline: Option<Pin<Box<Sleep>>>,
     write_timeout: Duration,
+    cut: Cut,
 }
 
 impl<F: Future<Output = ()>> Future for Watched<F> {
@@ -110,6 +120,11 @@ impl<F: Future<Output = ()>> Future for Watched<F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         if self.task.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let Self { stream, cut, .. } = &mut *self;
+        if cut.poll(|| stream.connection.comes_back(), cx).is_ready() {
+            stream.connection.end();
             return Poll::Ready(());
         }
         match self.stream.frame.load(Ordering::Relaxed) {
