@@ -136,8 +136,8 @@ mod tests {
 
     use super::*;
 
-    /// Not described: the page's files, and what is handed on to an upstream, which describes it itself.
-    const OTHERS: [&str; 4] = ["/", "/docs", "/{name}", "/v1/{*path}"];
+    /// Not described: the pages, their files and what feeds them, and what is handed on to an upstream, which describes it itself.
+    const OTHERS: [&str; 6] = ["/", "/docs", "/dashboard", "/dashboard/events", "/{name}", "/v1/{*path}"];
 
     /// The routes of the router, by its own words.
     fn routed() -> BTreeSet<String> {
