@@ -108,7 +108,7 @@ fn is_open(api: &Api, method: &Method, path: &str) -> bool {
     match path {
         "/metrics" => api.auth.known().config().open_metrics,
         "/v1/session" => method == Method::DELETE,
-        _ => method == Method::OPTIONS || !path.starts_with("/v1/"),
+        _ => method == Method::OPTIONS || !(path.starts_with("/v1/") || path.starts_with("/api/")),
     }
 }
 

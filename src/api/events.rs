@@ -3,6 +3,7 @@
 //! What belongs to a connection is added here (the opening bytes, `retry`, heartbeats); what belongs to the log is the
 //! encoder's.
 
+pub(super) mod numbered;
 mod paced;
 mod poll;
 mod relay;

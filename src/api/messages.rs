@@ -38,7 +38,7 @@ pub(super) async fn create(
 ) -> Result<Response, Problem> {
     let body = body?;
     let asked = messages::parse(&body.bytes)?;
-    let begun = post::begin(&api, caller, "messages", &headers, &body.bytes, async || Ok(asked.prompt)).await?;
+    let begun = post::begin(&api, caller, "messages", &headers, &body.bytes, None, async || Ok(asked.prompt)).await?;
     drop(body); // its room is for others: from here on it can take long
     let answer = match asked.stream {
         true => post::streamed(&api, &begun, connection, Heartbeat::Ping, encoder).await,

@@ -1,6 +1,7 @@
 //! Every route on one screen. Handlers turn HTTP into calls of the gateway, and nothing else.
 
 pub mod admin;
+mod ai_sdk;
 pub mod auth;
 mod body;
 mod chat;
@@ -39,6 +40,7 @@ use tokio::sync::Semaphore;
 use utoipa::OpenApi;
 
 use self::{error::Problem, retold::AllRetold, snapshot::AllSnapshots};
+pub use crate::protocol::ai_sdk::Version as AiSdkVersion;
 use crate::{auth::Auth, gateway::Gateway, template::Templates};
 
 /// In every response that is about one stream, in every protocol.
@@ -83,6 +85,8 @@ pub struct Settings {
     pub body_timeout: Duration,
     /// The origins whose pages may ask.
     pub cors: Vec<String>,
+    /// The oldest version of the AI SDK among the pages that ask.
+    pub ai_sdk: AiSdkVersion,
     /// The names that are answered to, beside addresses and `localhost`; all, where nothing is said.
     pub hosts: Option<Vec<String>>,
 }
@@ -122,6 +126,10 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/responses/{id}", get(responses::show).delete(responses::remove))
         .route("/v1/responses/{id}/cancel", post(responses::cancel))
         .route("/v1/responses/{id}/input_items", get(responses::input_items))
+        .route("/api/chat", post(ai_sdk::create))
+        .route("/api/chat/{chat}/stream", get(ai_sdk::resume).delete(ai_sdk::stop))
+        .route("/api/chat/{chat}/stop", post(ai_sdk::stop))
+        .route("/api/chat/{chat}/cancel", post(ai_sdk::stop))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::show))
         .route("/v1/{*path}", any(pass::pass))
@@ -163,6 +171,9 @@ pub fn router(api: Arc<Api>) -> Router {
     responses::input_items,
     messages::create,
     messages::count_tokens,
+    ai_sdk::create,
+    ai_sdk::resume,
+    ai_sdk::stop,
     models::list,
     models::show,
     prompts::list,

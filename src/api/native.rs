@@ -67,7 +67,7 @@ pub(super) async fn create(
     let Query(query) = query?;
     let wishes = wishes(&headers, &query)?;
     let surface = if is_text(&headers) { "native text" } else { "native json" };
-    let begun = post::begin(&api, caller.clone(), surface, &headers, &body.bytes, async || {
+    let begun = post::begin(&api, caller.clone(), surface, &headers, &body.bytes, None, async || {
         prompt(&api, &headers, &body.bytes).await
     })
     .await?;

@@ -37,6 +37,7 @@ use crate::protocol;
         (name = "credentials", description = "For pages and links: a cookie for a key, a ticket for one answer."),
         (name = "openai", description = "For OpenAI's clients and all that speak like them. Errors are in their shape."),
         (name = "anthropic", description = "For Anthropic's clients. Errors are in their shape."),
+        (name = "ai-sdk", description = "For pages with Vercel's AI SDK: `useChat` asks here if it is told nothing else."),
         (name = "catalogue", description = "What can be asked for."),
         (name = "operations", description = "What the operator's tools ask."),
     ),

@@ -55,6 +55,7 @@ pub(super) async fn begin(
     surface: &str,
     headers: &HeaderMap,
     body: &[u8],
+    chat: Option<String>,
     prompt: impl AsyncFnOnce() -> Result<Prompt, Problem>,
 ) -> Result<Begun, Problem> {
     let seen = last_event_id(headers);
@@ -82,7 +83,7 @@ pub(super) async fn begin(
         return Ok(Begun { caller, id, seen: None, replayed: true, dropped: Vec::new() });
     }
     let prompt = Prompt { headers: going_along(headers), ..prompt().await? };
-    let started = api.gateway.start(Ask { owner: caller.owner().to_owned(), prompt, idempotency }).await?;
+    let started = api.gateway.start(Ask { owner: caller.owner().to_owned(), prompt, idempotency, chat }).await?;
     let Started { id, again, dropped } = started;
     Ok(Begun { caller, id, seen: None, replayed: again, dropped })
 }

@@ -28,12 +28,11 @@ use super::{
 use crate::{
     event::{self, Status},
     gateway::{Place, StoreError, Stream},
-    id::{Cursor, Seen, StreamId},
+    id::{Cursor, StreamId},
     protocol::{
-        Encode,
+        Numbered,
         responses::{self, Asked, Envelope, ResponseObject, ResponsesEncode},
     },
-    record::Record,
     wire::Form,
 };
 
@@ -65,7 +64,7 @@ pub(super) async fn create(
         }
         Ok(asked.prompt)
     };
-    let begun = post::begin(&api, caller.clone(), "responses", &headers, &body.bytes, prompt).await?;
+    let begun = post::begin(&api, caller.clone(), "responses", &headers, &body.bytes, None, prompt).await?;
     drop(body); // its room is for others: from here on it can take long
     let answer = match (stream, background) {
         (true, _) => told(&api, &begun, background, connection).await,
@@ -249,34 +248,14 @@ async fn behind(
 ) -> Result<Response, Problem> {
     let stream = api.gateway.stream(caller.owner(), id).await?;
     let mut encoder = ResponsesEncode::new(envelope(&stream));
-    encoder.mute(number.saturating_add(1));
-    let skim = |runs: &[(Record<'_>, u32)]| {
-        let before = encoder.clone();
-        runs.iter().for_each(|(record, times)| encoder.skip_run(record, *times));
-        let seen = encoder.sequence() <= number.saturating_add(1);
-        if !seen {
-            encoder = before;
-        }
-        seen
-    };
-    let from = api.gateway.skim(id, stream.meta.last, skim).await?;
-    let (mut after, mut seen_all) = (from, true);
-    let look = |cursor, record: &Record<'_>| {
-        seen_all = seen_all && encoder.skip_seen(record);
-        if seen_all {
-            after = cursor;
-        }
-    };
-    api.gateway.records(id, from, stream.head.last, look).await?;
-    if encoder.sequence() <= number && seen_all {
-        let detail = match encoder.sequence() {
+    let seen = number.saturating_add(1);
+    let Some(seat) = Seat::behind(api, caller, &stream, &mut encoder, seen, connection).await? else {
+        let detail = match encoder.number() {
             0 => "`starting_after` is a number, and there is no event yet".to_owned(),
             next => format!("`starting_after` is {number}, and the last event so far is {}", next - 1),
         };
         return Err(bad("starting_after", detail, "give the `sequence_number` of the last event you have"));
-    }
-    let seen = (after > Cursor::START).then_some(Seen::Short(after));
-    let seat = Seat::take(api, caller, id, seen, connection).await?;
+    };
     if seat.from == Place::Ended {
         return Ok(events::head(StatusCode::OK, id, Form::Sse, Body::empty()));
     }

@@ -27,6 +27,8 @@ pub struct Ask {
     pub prompt: Prompt,
     /// The client's key for this very request, with a fingerprint of its body.
     pub idempotency: Option<(String, Bytes)>,
+    /// The chat it belongs to: while it runs, its answer is found by that.
+    pub chat: Option<String>,
 }
 
 /// What came of [`Gateway::start`].
@@ -122,6 +124,14 @@ impl Gateway {
         }
     }
 
+    /// The answer that runs in a chat: the newest one.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub async fn running_in(&self, owner: &str, chat: &str) -> Result<Option<StreamId>, StoreError> {
+        self.store.holder(&chat_key(owner, chat)).await
+    }
+
     async fn create(
         self: Arc<Self>,
         ask: Ask,
@@ -130,7 +140,7 @@ impl Gateway {
         share: Share,
     ) -> Result<(StreamId, bool), StartError> {
         let id = StreamId::new();
-        let Ask { owner, prompt, idempotency } = ask;
+        let Ask { owner, prompt, idempotency, chat } = ask;
         let begin = Begin {
             model: target.model,
             backend: target.backend_name,
@@ -141,6 +151,7 @@ impl Gateway {
         let claims = idempotency
             .iter()
             .map(|(key, fingerprint)| Claim { key: claim_key(&owner, key), fingerprint: fingerprint.clone() });
+        let chat = chat.map(|chat| Claim { key: chat_key(&owner, &chat), fingerprint: Bytes::new() });
         let kept = if prompt.forget { Vec::new() } else { serde_json::to_vec(&prompt).expect("plain data") };
         let new = NewStream {
             id,
@@ -148,7 +159,7 @@ impl Gateway {
             about: serde_json::to_vec(&begin).expect("plain data").into(),
             prompt: kept.into(),
             keep: prompt.forget.then_some(self.forget_at_most()),
-            claims: claims.collect(),
+            claims: claims.chain(chat).collect(),
             owner: owner.clone(),
         };
         // Known before it is created: who finds it in the store finds it here too.
@@ -187,6 +198,10 @@ impl Gateway {
         }));
         Ok((id, false))
     }
+}
+
+fn chat_key(owner: &str, chat: &str) -> ClaimKey {
+    ClaimKey { owner: owner.to_owned(), kind: ClaimKind::Chat, key: chat.to_owned() }
 }
 
 fn claim_key(owner: &str, key: &str) -> ClaimKey {

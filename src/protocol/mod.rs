@@ -4,6 +4,7 @@
 //! [`Decode`] turns an upstream's frames into events; [`Encode`] turns records into a client's frames. They mirror each other,
 //! and between them stands the log, so no protocol knows another.
 
+pub mod ai_sdk;
 mod body;
 pub mod chat;
 mod complaint;
@@ -12,7 +13,9 @@ pub mod messages;
 mod named;
 pub mod native;
 mod openai;
+mod piece;
 pub mod responses;
+mod sink;
 
 pub use complaint::Complaint;
 pub use fault::Fault;
@@ -137,6 +140,19 @@ pub trait Encode: Send {
     fn retell(&self) -> Option<Box<dyn Retell>> {
         None
     }
+}
+
+/// An encoder whose frames have numbers, so that a client may come back with how many it has.
+pub trait Numbered: Encode + Clone {
+    /// The number of the next frame, from 0.
+    fn number(&self) -> u64;
+
+    /// Writes no frame before this number.
+    fn mute(&mut self, before: u64);
+
+    /// Takes in a record of which the client has seen every frame; of another one says no, and stays as it was. It has seen those
+    /// before the number that is muted.
+    fn skip_seen(&mut self, record: &Record<'_>) -> bool;
 }
 
 /// Makes the frames that repeat what was said, for all readers of a stream together; see [`Encode::repeats`].

@@ -17,10 +17,8 @@ mod items;
 mod object;
 mod outline;
 mod output;
-mod piece;
 mod prompt;
 mod request;
-mod sink;
 mod told;
 
 pub use decode::ResponsesDecode;

@@ -5,6 +5,8 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use bytesize::ByteSize;
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
+use crate::api::AiSdkVersion;
+
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -52,6 +54,8 @@ pub struct Config {
     /// The names that are answered to on a loopback address, beside addresses and `localhost`: `app.example.com`; or `*` alone, any.
     #[serde(deserialize_with = "hosts")]
     pub hosts: Vec<String>,
+    /// The oldest major version of Vercel's AI SDK among the pages that ask: 5, 6 or 7.
+    pub ai_sdk: AiSdkVersion,
     /// After how long a reader that was cut off comes back: each is told a time by chance between this and `retry_max`, so that
     /// not all come at once.
     #[serde(with = "crate::duration")]
@@ -81,6 +85,7 @@ impl Default for Config {
             max_upload: ByteSize::gib(1),
             cors: Vec::new(),
             hosts: Vec::new(),
+            ai_sdk: AiSdkVersion::default(),
             retry_min: Duration::from_millis(500),
             retry_max: Duration::from_secs(3),
         }

@@ -154,6 +154,7 @@ impl Server {
             max_upload: server.max_upload,
             body_timeout: server.body_timeout,
             cors: server.cors.clone(),
+            ai_sdk: server.ai_sdk,
             hosts: (address.ip().is_loopback() && server.hosts != ["*"]).then_some(server.hosts),
         };
         let routes = layers::around(

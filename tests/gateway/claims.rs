@@ -27,6 +27,7 @@ async fn a_key_that_is_given_back_meanwhile_is_taken() {
         Router::new([("mock".to_owned(), Arc::new(mock) as _)].into(), [].into(), Some("mock/echo".to_owned()));
     let gateway = Gateway::new(store, router, Limits::default(), Arc::new(Metrics::new()));
     let ask = || Ask {
+        chat: None,
         owner: String::new(),
         prompt: native::on_text(b"one").expect("a prompt"),
         idempotency: Some(("k".to_owned(), "fingerprint".into())),
@@ -48,7 +49,7 @@ async fn a_key_is_given_back_by_who_left_before_the_first_word_and_not_by_who_ca
         let body =
             json!({ "prompt": "x", "model": "mock/words", "on_disconnect": "cancel", "backend_options": options });
         let prompt = native::parse(body.to_string().as_bytes()).expect("a prompt").prompt;
-        Ask { owner: String::new(), prompt, idempotency: Some((key.to_owned(), "fingerprint".into())) }
+        Ask { owner: String::new(), prompt, idempotency: Some((key.to_owned(), "fingerprint".into())), chat: None }
     };
     let second = Duration::from_secs(1);
     for (key, first, cancels, again) in

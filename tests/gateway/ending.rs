@@ -113,7 +113,7 @@ impl House {
     fn ask(&self, on_disconnect: OnDisconnect, key: Option<&str>) -> Ask {
         let prompt = Prompt { on_disconnect, ..Prompt::default() };
         let idempotency = key.map(|key| (key.to_owned(), Bytes::from_static(b"the same")));
-        Ask { owner: String::new(), prompt, idempotency }
+        Ask { owner: String::new(), prompt, idempotency, chat: None }
     }
 
     /// A reader of all of it, from the first record to the last.
@@ -396,6 +396,7 @@ async fn an_end_that_is_shown_and_not_yet_stored_can_be_gone_on_from() {
             max_upload: ByteSize::mib(1),
             body_timeout: Duration::from_secs(1),
             cors: Vec::new(),
+            ai_sdk: Default::default(),
             hosts: None,
         };
         let auth = Arc::new(Auth::new(auth::Config::default(), None).expect("a secret"));

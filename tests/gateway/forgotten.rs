@@ -29,7 +29,8 @@ async fn answered() -> (Arc<Gateway>, Attachment) {
     let options = json!({ "text": "one two three four", "repeat": 100, "delay": "1ms" });
     let body = json!({ "model": "mock/words", "input": "say it", "store": false, "backend_options": options });
     let prompt = responses::parse(body.to_string().as_bytes()).expect("a prompt").prompt;
-    let started = gateway.start(Ask { owner: String::new(), prompt, idempotency: None }).await.expect("started");
+    let started =
+        gateway.start(Ask { owner: String::new(), prompt, idempotency: None, chat: None }).await.expect("started");
     let mut reading = gateway.attach("", started.id, None).await.expect("attached");
     reading.reader.next(1).await.expect("readable").expect("a record");
     while gateway.metrics().streams_running.get() > 0 {

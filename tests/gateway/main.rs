@@ -1,5 +1,6 @@
 //! A whole lastword, seen from its clients' side. One program, so that it is linked once.
 
+mod ai_sdk;
 mod api;
 mod auth;
 mod chat;

@@ -31,6 +31,7 @@ impl Wake for Woken {
 fn api(log: &Log) -> Arc<Api> {
     let second = Duration::from_secs(1);
     let settings = Settings {
+        ai_sdk: Default::default(),
         hosts: None,
         heartbeat: second,
         retry: (second, second),

@@ -127,6 +127,39 @@ pub(in crate::api) struct Retrieve {
     starting_after: Option<u64>,
 }
 
+/// A chat of the AI SDK's.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(in crate::api) struct Chat {
+    /// The chat's id, as the page has it; or the id of an answer (`x-workflow-run-id`).
+    chat: String,
+}
+
+/// How many chunks were seen.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(in crate::api) struct StartIndex {
+    /// How many chunks the client has: those behind them are told. `-n` is the last n.
+    #[param(rename = "startIndex", example = "0")]
+    start_index: Option<i64>,
+}
+
+/// What `useChat` sends.
+#[derive(ToSchema)]
+pub(in crate::api) struct UiMessages {
+    /// The chat.
+    id: Option<String>,
+    /// As the page shows them: `{id, role, parts}`.
+    #[schema(min_items = 1)]
+    messages: Vec<Value>,
+    /// A name of the configuration, or `backend/model`; else the default. A page says it in `body`, as all that follows.
+    model: Option<String>,
+    /// What the model is told before.
+    system: Option<String>,
+    /// When the last reader leaves: `"continue"` (default), `"cancel"`, or `{"cancel_after": "30s"}`.
+    on_disconnect: Option<Value>,
+}
+
 /// A page of items.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]

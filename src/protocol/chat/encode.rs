@@ -4,14 +4,11 @@
 //! What a reader in the middle must know of the records before is which choices have begun (their first chunk tells the role), the
 //! tool calls (numbered without gaps), and what the last chunk and the envelope repeat. All of it comes from rare records.
 
-mod piece;
-
 use std::io::Write;
 
 use bytes::BytesMut;
 use serde::Serialize;
 
-use self::piece::Piece;
 use super::{
     Envelope, ErrorObject,
     rest::{self, Recorded, Spelling},
@@ -20,7 +17,7 @@ use super::{
 use crate::{
     event::{Event, Json, Opaque, PartType, Usage},
     id::Cursor,
-    protocol::{Encode, Fault, body::Members},
+    protocol::{Encode, Fault, body::Members, piece::Piece},
     record::{Kind, Record},
     wire::sse::{EventId, digits, write_event},
 };
@@ -174,7 +171,8 @@ impl ChatEncode {
                     self.put([r#","reasoning":"#, piece.text]);
                 }
                 self.put(["}"]);
-                self.close(piece.logprobs, "null", "");
+                // Other protocols have them in another form.
+                self.close(piece.logprobs.filter(|logprobs| logprobs.starts_with('{')), "null", "");
             }
             (Kind::PartStart, PartType::ToolCall) => {
                 let Ok(Event::PartStart(_, start)) = record.event() else { return None };

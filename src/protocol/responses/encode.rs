@@ -6,12 +6,11 @@ use bytes::BytesMut;
 use super::{
     Envelope, ResponseObject,
     outline::{Outline, is_passed},
-    sink::Sink,
 };
 use crate::{
     event::Event,
     id::Cursor,
-    protocol::{Encode, Retell},
+    protocol::{Encode, Numbered, Retell, sink::Sink},
     record::{Kind, Record},
 };
 
@@ -31,35 +30,6 @@ impl ResponsesEncode {
     pub fn new(envelope: Envelope) -> Self {
         let stream = envelope.stream.to_string();
         Self { outline: Outline::new(envelope.stream, None), stream, envelope, muted: 0 }
-    }
-
-    /// The number of the next frame.
-    #[must_use]
-    pub fn sequence(&self) -> u64 {
-        self.outline.sequence
-    }
-
-    /// Writes no frame before this number.
-    pub fn mute(&mut self, before: u64) {
-        self.muted = before;
-    }
-
-    /// Takes in a record of which the client has seen every frame; of another one says no, and stays as it was. It has seen those
-    /// before the number that is muted.
-    pub fn skip_seen(&mut self, record: &Record<'_>) -> bool {
-        // All that a piece of an open part changes is the count.
-        let piece = record.head.kind == Kind::Delta && self.outline.knows(record.head.at);
-        let before = (!piece).then(|| self.outline.clone());
-        let sequence = self.outline.sequence;
-        self.outline.take(record, &mut Sink::Nowhere);
-        let seen = self.outline.sequence <= self.muted;
-        if !seen {
-            match before {
-                Some(before) => self.outline = before,
-                None => self.outline.sequence = sequence,
-            }
-        }
-        seen
     }
 }
 
@@ -100,6 +70,32 @@ impl Encode for ResponsesEncode {
 
     fn retell(&self) -> Option<Box<dyn Retell>> {
         Some(Box::new(ResponseObject::new(self.envelope.clone())))
+    }
+}
+
+impl Numbered for ResponsesEncode {
+    fn number(&self) -> u64 {
+        self.outline.sequence
+    }
+
+    fn mute(&mut self, before: u64) {
+        self.muted = before;
+    }
+
+    fn skip_seen(&mut self, record: &Record<'_>) -> bool {
+        // All that a piece of an open part changes is the count.
+        let piece = record.head.kind == Kind::Delta && self.outline.knows(record.head.at);
+        let before = (!piece).then(|| self.outline.clone());
+        let sequence = self.outline.sequence;
+        self.outline.take(record, &mut Sink::Nowhere);
+        let seen = self.outline.sequence <= self.muted;
+        if !seen {
+            match before {
+                Some(before) => self.outline = before,
+                None => self.outline.sequence = sequence,
+            }
+        }
+        seen
     }
 }
 

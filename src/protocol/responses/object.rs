@@ -4,11 +4,11 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Envelope, envelope::Echo, outline::Outline, output::Item, sink::Sink, told};
+use super::{Envelope, envelope::Echo, outline::Outline, output::Item, told};
 use crate::{
     event::{End, Finish, Json, Reason, Status, Usage},
     id::Cursor,
-    protocol::{Fault, Retell},
+    protocol::{Fault, Retell, sink::Sink},
     record::Record,
     wire::Rope,
 };

@@ -8,14 +8,12 @@ use super::{
     NAME,
     object::Kept,
     output::{Item, KeptItem, KeptPart, Kind, Part},
-    piece::Piece,
-    sink::Sink,
     told,
 };
 use crate::{
     event::{Annotation, At, End, Event, Opaque, PartStart, PartState, PartType, Status},
     id::StreamId,
-    protocol::body::Members,
+    protocol::{body::Members, piece::Piece, sink::Sink},
     record::{self, Record},
     wire::{Rope, sse::put_number},
 };
@@ -190,7 +188,8 @@ impl Outline {
 
     fn delta(&mut self, record: &Record<'_>, sink: &mut Sink<'_>) {
         let at = record.head.at;
-        let Some(Piece { text, logprobs }) = Piece::of(record) else { return };
+        let Some(piece) = Piece::of(record) else { return };
+        let (text, logprobs) = (piece.inside(), piece.logprobs);
         if self.find(at).is_none() {
             self.begin(at, PartStart { r#type: at.of, ..PartStart::default() }, sink); // nothing that was said is lost
         }
@@ -210,7 +209,7 @@ impl Outline {
         let number = self.sequence;
         self.sequence += 1;
         let [name, ..] = part.names(item.kind);
-        sink.piece(number, name, |out| {
+        sink.piece(number, Some(name), |out| {
             out.extend_from_slice(br#"{"type":""#);
             out.extend_from_slice(name.as_bytes());
             out.extend_from_slice(br#"","sequence_number":"#);
@@ -352,7 +351,7 @@ impl Outline {
         let number = self.sequence;
         self.sequence += 1;
         let json = serde_json::to_string(&data).expect("plain data");
-        sink.frame(number, &name, |rope| rope.put(&json));
+        sink.frame(number, Some(&name), |rope| rope.put(&json));
     }
 
     fn finished(&mut self, item: &Item, status: &str) {
@@ -399,7 +398,7 @@ impl Outline {
     fn frame(&mut self, name: &str, sink: &mut Sink<'_>, fill: impl FnOnce(&Self, &mut Rope)) {
         let number = self.sequence;
         self.sequence += 1;
-        sink.frame(number, name, |rope| {
+        sink.frame(number, Some(name), |rope| {
             rope.put(&format!(r#"{{"type":"{name}","sequence_number":{number}"#));
             fill(self, rope);
             rope.put("}");

@@ -73,10 +73,7 @@ impl Frame for Sse {
     const FORM: Form = Form::Sse;
 
     fn begin(&mut self, out: &mut BytesMut, name: Option<&str>, _: Option<EventId<'_>>) {
-        match name {
-            Some(name) => begin_event(out, name),
-            None => out.extend_from_slice(b"data: "),
-        }
+        begin_event(out, name);
     }
 
     fn end(&mut self, out: &mut BytesMut, id: Option<EventId<'_>>) {
@@ -89,9 +86,11 @@ impl Frame for Sse {
 }
 
 /// Begins an event whose data the caller appends: one line, and not empty. [`end_event`] must follow.
-pub fn begin_event(out: &mut BytesMut, name: &str) {
-    out.reserve(name.len() + FRAMING);
-    put_name(out, name);
+pub fn begin_event(out: &mut BytesMut, name: Option<&str>) {
+    if let Some(name) = name {
+        out.reserve(name.len() + FRAMING);
+        put_name(out, name);
+    }
     out.extend_from_slice(b"data: ");
 }
 
@@ -200,7 +199,7 @@ mod tests {
         let id = EventId { prefix: Some("0199-a"), n: 42, within: 0 };
         for id in [None, Some(id)] {
             let mut out = BytesMut::new();
-            begin_event(&mut out, "start");
+            begin_event(&mut out, Some("start"));
             out.extend_from_slice(b"{}");
             end_event(&mut out, id);
             assert_eq!(&out[..], written(Some("start"), "{}", None, id).as_bytes());

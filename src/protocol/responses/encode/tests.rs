@@ -268,12 +268,12 @@ fn behind_any_number_is_the_tail_of_the_whole_wherever_the_encoder_begins() {
             let seen =
                 log.iter().take_while(|bytes| encoder.skip_seen(&Record::parse(bytes).expect("a record"))).count();
             assert_eq!(read(&log, seen, muted), missing, "behind record {seen}, {muted} muted");
-            assert!(encoder.sequence() <= muted);
+            assert!(encoder.number() <= muted);
             let again = log[seen..].iter().all(|bytes| {
                 encoder.skip(&Record::parse(bytes).expect("a record"));
                 true
             });
-            assert_eq!((again, encoder.sequence()), (true, blocks.len() as u64), "what was refused changed nothing");
+            assert_eq!((again, encoder.number()), (true, blocks.len() as u64), "what was refused changed nothing");
         }
     }
 }
@@ -479,7 +479,7 @@ fn a_piece_of_a_part_that_never_began_begins_it() {
         encoder.mute(muted as u64);
         let seen = log.iter().take_while(|bytes| encoder.skip_seen(&Record::parse(bytes).expect("a record"))).count();
         log[seen..].iter().for_each(|bytes| encoder.skip(&Record::parse(bytes).expect("a record")));
-        assert_eq!(encoder.sequence(), blocks.len() as u64, "{muted} muted");
+        assert_eq!(encoder.number(), blocks.len() as u64, "{muted} muted");
     }
 }
 

@@ -5,8 +5,9 @@ use serde_json::value::RawValue;
 
 use crate::record::Record;
 
-/// A delta as it was recorded: the inside of a JSON string, and JSON.
+/// A delta as it was recorded: both are JSON.
 pub(super) struct Piece<'a> {
+    /// A string, with its quotes.
     pub(super) text: &'a str,
     pub(super) logprobs: Option<&'a str>,
 }
@@ -22,11 +23,15 @@ impl<'a> Piece<'a> {
         }
         let payload = std::str::from_utf8(record.payload).ok()?;
         if !record.head.more {
-            let text = payload.strip_prefix(r#"{"text":""#)?.strip_suffix(r#""}"#)?;
+            let text = payload.strip_prefix(r#"{"text":"#)?.strip_suffix('}')?;
             return Some(Self { text, logprobs: None });
         }
         let Payload { text, logprobs } = serde_json::from_str(payload).ok()?;
-        let text = text.get().strip_prefix('"')?.strip_suffix('"')?;
-        Some(Self { text, logprobs: logprobs.map(RawValue::get) })
+        Some(Self { text: text.get(), logprobs: logprobs.map(RawValue::get) })
+    }
+
+    /// The inside of the string.
+    pub(super) fn inside(&self) -> &'a str {
+        self.text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or_default()
     }
 }

@@ -26,7 +26,7 @@ impl<'a> Sink<'a> {
     }
 
     /// A frame that is rare: `fill` writes its data.
-    pub(super) fn frame(&mut self, number: u64, name: &str, fill: impl FnOnce(&mut Rope)) {
+    pub(super) fn frame(&mut self, number: u64, name: Option<&str>, fill: impl FnOnce(&mut Rope)) {
         let mut rope = Rope::default();
         match self {
             Self::Nowhere => {}
@@ -46,7 +46,7 @@ impl<'a> Sink<'a> {
     }
 
     /// A frame of which there are thousands.
-    pub(super) fn piece(&mut self, number: u64, name: &str, fill: impl FnOnce(&mut BytesMut)) {
+    pub(super) fn piece(&mut self, number: u64, name: Option<&str>, fill: impl FnOnce(&mut BytesMut)) {
         match self {
             Self::Shared(_) => self.frame(number, name, |rope| fill(rope.tail())),
             _ => _ = self.begin(number, name).map(fill),
@@ -68,7 +68,7 @@ impl<'a> Sink<'a> {
     }
 
     /// Where a reader's frame is written, unless it has seen that.
-    fn begin(&mut self, number: u64, name: &str) -> Option<&mut BytesMut> {
+    fn begin(&mut self, number: u64, name: Option<&str>) -> Option<&mut BytesMut> {
         let Self::Reader { out, muted, open } = self else { return None };
         if number < *muted {
             return None;
