@@ -100,6 +100,9 @@ pub struct Begin {
     /// In what pieces readers of the native API are told the words, where they do not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chunking: Option<Chunking>,
+    /// Of a relayed answer: what its readers are told in the head of the response, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub head: Vec<(String, String)>,
 }
 
 /// One upstream that took the prompt.
@@ -319,6 +322,27 @@ pub struct Custom {
     /// Its own id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
+    /// All that stood on the wire up to its end, but for ids: where that is not what would be written of the above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raw: Option<Raw>,
+}
+
+impl Custom {
+    /// Whether it is one message to a client of whatever protocol it is in, and nothing else: no mark of an end, no mere comment.
+    #[must_use]
+    pub fn is_one_message(&self) -> bool {
+        !self.data.is_empty() && self.data != "[DONE]"
+    }
+}
+
+/// Bytes as they stood on the wire.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Raw {
+    /// They are UTF-8.
+    Text(String),
+    /// They are not.
+    Base64(String),
 }
 
 /// The end of a stream.

@@ -62,6 +62,11 @@ impl Caller {
         Self::new(NOBODY, Shown::Key)
     }
 
+    /// Somebody whom an application of the user's own knows.
+    pub(super) fn of_an_application(owner: &str) -> Self {
+        Self::new(owner, Shown::Key)
+    }
+
     /// Whose streams it sees.
     pub(super) fn owner(&self) -> &str {
         &self.owner
@@ -89,6 +94,14 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         parts.extensions.get().cloned().ok_or_else(unauthenticated)
     }
+}
+
+/// Who makes this request.
+///
+/// # Errors
+/// What is answered to whoever must be somebody and is not.
+pub(super) async fn who(api: &Api, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Caller, Response> {
+    caller(api, method, uri, headers).await.map_err(Refused::response)
 }
 
 /// Finds out who calls, and refuses who must be somebody and is not.

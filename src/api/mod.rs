@@ -5,6 +5,7 @@ mod ai_sdk;
 pub mod auth;
 mod body;
 mod chat;
+mod chats;
 pub mod connection;
 mod dashboard;
 pub mod error;
@@ -18,6 +19,7 @@ mod page;
 mod pass;
 mod post;
 mod prompts;
+mod relay;
 mod responses;
 mod retold;
 mod shared;
@@ -145,6 +147,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .fallback(no_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(api.clone(), auth::identify))
+        .layer(middleware::from_fn_with_state(api.clone(), relay::to_applications))
         .layer(middleware::from_fn_with_state(api.clone(), auth::refuse_foreign_sites))
         .layer(middleware::from_fn(turn_away))
         .with_state(api)

@@ -36,6 +36,7 @@ use crate::{
         chat::{ChatEncode, Envelope},
         messages::MessagesEncode,
         native::{self, Answer, Asked, Chunks, Native, Start, Text, rfc3339},
+        relayed::Understood,
         responses::{self, ResponsesEncode},
     },
     record::summary::Summary,
@@ -296,9 +297,11 @@ async fn full_state(api: &Arc<Api>, caller: &Caller, id: StreamId) -> Result<Res
     let stream = api.gateway.stream(caller.owner(), id).await?;
     let mut answer = Answer::default();
     let mut known = Summary::default();
+    let mut understood = Understood::default();
     api.gateway
         .records(id, Cursor::START, stream.meta.last, |cursor, record| {
             answer.take(record);
+            understood.take(record, |event| answer.hear(event));
             known.take_record(cursor, record);
         })
         .await?;

@@ -62,7 +62,7 @@ pub(super) async fn begin(
     if let Some(id) = seen.and_then(|seen| seen.stream()) {
         return Ok(Begun { caller, id, seen, replayed: false, dropped: Vec::new() });
     }
-    let idempotency = idempotency_key(headers)?.map(|key| (key, fingerprint(surface, body)));
+    let idempotency = idempotency(headers, surface, body)?;
     if seen.is_some() {
         let again = match &idempotency {
             Some((key, fingerprint)) => api.gateway.find(caller.owner(), key, fingerprint).await?,
@@ -172,6 +172,14 @@ pub(super) fn going_along(headers: &HeaderMap) -> Vec<(String, String)> {
         (!values.is_empty()).then(|| (name.to_owned(), values.join(",")))
     };
     known.into_iter().filter_map(text).collect()
+}
+
+/// The key of a POST, with a fingerprint of its body.
+///
+/// # Errors
+/// When it can be no key.
+pub(super) fn idempotency(headers: &HeaderMap, surface: &str, body: &[u8]) -> Result<Option<(String, Bytes)>, Problem> {
+    Ok(idempotency_key(headers)?.map(|key| (key, fingerprint(surface, body))))
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {

@@ -150,6 +150,10 @@ impl Upstream {
         &self.client
     }
 
+    pub(super) fn max_line(&self) -> usize {
+        self.max_line
+    }
+
     /// Asks, and gives the answer's events as they come. Events that arrived in one piece are given back to back.
     pub(super) fn answer<D: Decode + 'static>(self: &Arc<Self>, ask: Ask, mut decode: D) -> Events {
         let upstream = Arc::clone(self);
@@ -296,7 +300,7 @@ impl Upstream {
     }
 
     /// The one door for errors: nothing secret, nothing endless.
-    fn presentable(&self, error: BackendError) -> BackendError {
+    pub(super) fn presentable(&self, error: BackendError) -> BackendError {
         if matches!(error.kind, ErrorKind::Unreachable | ErrorKind::Truncated) {
             // The client's own words: no prompt and no answer is in them.
             warn!(backend = self.name, %error, "upstream");

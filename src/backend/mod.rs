@@ -8,9 +8,15 @@ pub mod http;
 pub mod mock;
 pub mod openai;
 pub mod probe;
+pub mod relay;
 pub mod responses;
 
-use std::{borrow::Cow, future, time::Duration};
+use std::{
+    borrow::Cow,
+    future,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use futures_util::{future::BoxFuture, stream::BoxStream};
 use serde::Deserialize;
@@ -18,7 +24,7 @@ use serde::Deserialize;
 use crate::{
     client::{Broken, Pieces},
     event::{Event, Failure, Json},
-    prompt::Prompt,
+    prompt::{OnDisconnect, Prompt},
 };
 
 /// What a backend gives: the answer's events in order, then nothing more; or an error, and nothing after it.
@@ -41,6 +47,64 @@ pub type Response = ::http::Response<Pieces<BackendError>>;
 /// The way by which requests are handed on to one path of an upstream. Dropping the future, or the body that it gave, gives the
 /// request up.
 pub type Way = Box<dyn FnOnce(Request) -> BoxFuture<'static, Result<Response, BackendError>> + Send>;
+
+/// What came of a request that was relayed to an application of the user's own.
+pub enum Opened {
+    /// It answers in events: the head of its response, and they.
+    Answer {
+        /// Whole, as the one who asked is told it.
+        head: ::http::HeaderMap,
+        /// Without an [`Event::Begin`], as those of any backend.
+        events: Events,
+    },
+    /// It answers something else, which goes through as it is.
+    Other(Response),
+}
+
+/// The way by which requests are relayed. Dropping the future, or what it gave, gives the request up.
+pub type Opening = Box<dyn FnOnce(Request) -> BoxFuture<'static, Result<Opened, BackendError>> + Send>;
+
+/// What an operator says of an application whose requests go through here.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Relaying {
+    /// What to do when the last reader of an answer leaves.
+    pub on_disconnect: OnDisconnect,
+    /// Whether who asks must show a credential of lastword's. Else the application looks at its own.
+    pub needs_key: bool,
+    /// By which cookies (`cookie:NAME`) and headers (`header:NAME`) one person is told from another.
+    pub identify: Vec<String>,
+    /// The request's headers that go along; all, where nothing is said.
+    pub forward: Option<Vec<String>>,
+    /// The cookies that go along, likewise.
+    pub cookies: Option<Vec<String>>,
+    /// The members of a request's body that name a chat, in this order.
+    pub chat: Vec<String>,
+}
+
+/// Events that are there already, for one answer: of whom the backend is, they are the only thing it says.
+pub struct Once {
+    events: Mutex<Option<Events>>,
+    clocks: Clocks,
+}
+
+impl Once {
+    /// With the clocks of the backend that they came from.
+    #[must_use]
+    pub fn new(events: Events, clocks: Clocks) -> Self {
+        Self { events: Mutex::new(Some(events)), clocks }
+    }
+}
+
+impl Backend for Once {
+    fn generate(&self, _: &Prompt, _: &str) -> Events {
+        let events = self.events.lock().unwrap_or_else(PoisonError::into_inner).take();
+        events.unwrap_or_else(|| fails(BackendError::new(ErrorKind::Failed, "these events were told already")))
+    }
+
+    fn clocks(&self) -> &Clocks {
+        &self.clocks
+    }
+}
 
 /// A generator.
 pub trait Backend: Send + Sync + 'static {
@@ -73,6 +137,17 @@ pub trait Backend: Send + Sync + 'static {
     /// The way to this path of its upstream, below the base URL and with this query, if the operator lets requests go there
     /// unread. Nothing is kept of them.
     fn way(&self, _path: &str, _query: Option<&str>) -> Option<Way> {
+        None
+    }
+
+    /// What the operator says of requests to this path, if they go to an application of the user's own by this backend, and how they
+    /// do. The path is the client's, from its first slash on.
+    fn relay(&self, _path: &str, _query: Option<&str>) -> Option<(&Relaying, Opening)> {
+        None
+    }
+
+    /// Which of the paths below `path/…` it relays: what is in front of the last segments, where a client comes back to an answer.
+    fn relays(&self, _path: &str) -> Option<&Relaying> {
         None
     }
 

@@ -222,7 +222,9 @@ impl Client {
     /// The URL of a path as a client wrote it.
     fn below(&self, path: &str, query: Option<&str>) -> Url {
         let mut url = self.base.clone();
-        url.set_path(&format!("{}/{path}", self.base.path().trim_end_matches('/')));
+        if !path.is_empty() {
+            url.set_path(&format!("{}/{path}", self.base.path().trim_end_matches('/')));
+        }
         let ours: Vec<_> = self.base.query_pairs().map(|(name, _)| name.into_owned()).collect();
         let theirs = query.unwrap_or_default().split('&').filter(|pair| {
             url.set_query(Some(pair));

@@ -27,7 +27,7 @@ use self::document::Document;
 pub use self::error::Error;
 use crate::{
     auth,
-    backend::{self, BadConfig, anthropic::Anthropic, mock::Mock, openai::OpenAi, responses::Responses},
+    backend::{self, BadConfig, anthropic::Anthropic, mock::Mock, openai::OpenAi, relay::Relay, responses::Responses},
     gateway, route, server, store, telemetry, template,
 };
 
@@ -80,6 +80,8 @@ pub enum Backend {
     Responses(backend::http::Config),
     /// Anthropic, or any other server of Messages.
     Anthropic(backend::http::Config),
+    /// An application of the user's own.
+    Relay(backend::relay::Config),
 }
 
 impl Backend {
@@ -91,13 +93,14 @@ impl Backend {
             Self::OpenAi(_) => "openai",
             Self::Anthropic(_) => "anthropic",
             Self::Responses(_) => "responses",
+            Self::Relay(_) => "relay",
         }
     }
 
     /// What its section says of an upstream that speaks HTTP.
     fn http(&self) -> Option<&backend::http::Config> {
         match self {
-            Self::Mock(_) => None,
+            Self::Mock(_) | Self::Relay(_) => None,
             Self::OpenAi(http) | Self::Responses(http) | Self::Anthropic(http) => Some(http),
         }
     }
@@ -106,6 +109,7 @@ impl Backend {
     fn longest(&self) -> Duration {
         match self {
             Self::Mock(mock) => mock.timeouts.clone().unwrap_or_default().total,
+            Self::Relay(relay) => relay.timeouts.total,
             Self::OpenAi(http) | Self::Responses(http) | Self::Anthropic(http) => http.timeouts.total,
         }
     }
@@ -113,7 +117,10 @@ impl Backend {
     /// Where its upstream is. It holds no credential.
     #[must_use]
     pub fn base_url(&self) -> Option<&str> {
-        self.http().map(|http| &*http.base_url)
+        match self {
+            Self::Relay(relay) => Some(&relay.url),
+            _ => self.http().map(|http| &*http.base_url),
+        }
     }
 
     /// The file that holds its key, where it is not in the section itself.
@@ -133,6 +140,7 @@ impl Backend {
             Self::OpenAi(config) => Arc::new(OpenAi::new(name, config.clone())?),
             Self::Anthropic(config) => Arc::new(Anthropic::new(name, config.clone())?),
             Self::Responses(config) => Arc::new(Responses::new(name, config.clone())?),
+            Self::Relay(config) => Arc::new(Relay::new(name, config.clone())?),
         })
     }
 }

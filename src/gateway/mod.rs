@@ -7,6 +7,7 @@ mod forget;
 mod inspect;
 mod pass;
 mod quota;
+mod relay;
 mod start;
 mod tend;
 
@@ -23,6 +24,7 @@ pub use attach::{AttachError, Attachment, Place, Reset, ResetReason};
 use bytesize::ByteSize;
 pub use pass::{PassError, Passage, Request, Response};
 pub use quota::{Limited, Quota};
+pub use relay::{RelayError, Relayable, Relayed, ToRelay};
 use serde::{Deserialize, Serialize};
 pub use start::{Ask, StartError, Started};
 use tokio::sync::Semaphore;
@@ -43,6 +45,7 @@ use crate::{
 
 // What the routes meet of the parts behind this door.
 pub use crate::{
+    backend::Relaying,
     generation::Attached,
     route::{Listed, RouteError},
     store::{Checked, ClaimKey, ClaimKind, Fault, Files, Stats, StoreError},
@@ -100,6 +103,8 @@ pub struct Gateway {
     running: Mutex<HashMap<StreamId, Arc<Live>>>,
     /// Those that have ended, and are to be forgotten.
     fading: Mutex<HashMap<StreamId, forget::Fading>>,
+    /// The chats in which a request is relayed, and whether it has an answer is not known yet.
+    openings: relay::Openings,
     tasks: TaskTracker,
     draining: AtomicBool,
     closing: CancellationToken,
@@ -132,6 +137,7 @@ impl Gateway {
             limits,
             running: Mutex::default(),
             fading: Mutex::default(),
+            openings: relay::Openings::default(),
             tasks: TaskTracker::new(),
             draining: AtomicBool::new(false),
             closing: CancellationToken::new(),

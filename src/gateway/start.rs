@@ -42,6 +42,12 @@ pub struct Started {
     pub dropped: Vec<String>,
 }
 
+/// What an answer takes of what may run at once; given back when this is dropped.
+pub(super) struct Room {
+    share: Share,
+    _slot: OwnedSemaphorePermit,
+}
+
 /// Why no answer was started. In each case nothing was created.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -101,13 +107,19 @@ impl Gateway {
         {
             return Ok(Started { id, again: true, dropped }); // a repeated request needs no free slot
         }
-        let share = self.share(&ask.owner).await??;
-        let slot = self.slots.clone().try_acquire_owned();
-        let slot = slot.map_err(|_| StartError::Busy(self.limits.running_streams))?;
+        let room = self.room(&ask.owner).await?;
         let this = self.clone();
-        let created = self.tasks.spawn(async move { this.create(ask, target, slot, share).await });
+        let created = self.tasks.spawn(async move { this.create(ask, target, Vec::new(), room).await });
         let (id, again) = created.await.unwrap_or(Err(StartError::Lost))?;
         Ok(Started { id, again, dropped })
+    }
+
+    /// Room for one more answer of this owner.
+    pub(super) async fn room(&self, owner: &str) -> Result<Room, StartError> {
+        let share = self.share(owner).await??;
+        let slot = self.slots.clone().try_acquire_owned();
+        let slot = slot.map_err(|_| StartError::Busy(self.limits.running_streams))?;
+        Ok(Room { share, _slot: slot })
     }
 
     /// The stream that the same request has started before.
@@ -129,15 +141,22 @@ impl Gateway {
     /// # Errors
     /// When the store cannot be asked.
     pub async fn running_in(&self, owner: &str, chat: &str) -> Result<Option<StreamId>, StoreError> {
-        self.store.holder(&chat_key(owner, chat)).await
+        let key = chat_key(owner, chat);
+        // One that is about to begin is waited for: who reloads a page at once finds its answer.
+        let opening = self.openings.of(&key);
+        let running = self.store.holder(&key).await?;
+        let Some(opening) = opening.filter(|_| running.is_none()) else { return Ok(running) };
+        opening.cancelled().await;
+        self.store.holder(&key).await
     }
 
-    async fn create(
+    /// Creates the stream, and spawns its writer. `head` is what its readers are told in the head of a response.
+    pub(super) async fn create(
         self: Arc<Self>,
         ask: Ask,
         target: Target,
-        slot: OwnedSemaphorePermit,
-        share: Share,
+        head: Vec<(String, String)>,
+        room: Room,
     ) -> Result<(StreamId, bool), StartError> {
         let id = StreamId::new();
         let Ask { owner, prompt, idempotency, chat } = ask;
@@ -147,6 +166,7 @@ impl Gateway {
             protocol: prompt.protocol.clone(),
             metadata: prompt.metadata.clone(),
             chunking: prompt.chunking.or(target.chunking),
+            head,
         };
         let claims = idempotency
             .iter()
@@ -176,14 +196,14 @@ impl Gateway {
         let budget = Budget { bytes: self.limits.stream_bytes.as_u64(), records: self.limits.stream_records };
         let (store, metrics) = (self.store.clone(), self.metrics.clone());
         let writer = Writer::new(live.clone(), store, metrics.clone(), lease, budget, Summary::default());
-        let writer = writer.metered(share.spent.clone().map(Meter::new));
+        let writer = writer.metered(room.share.spent.clone().map(Meter::new));
         info!(%id, model = begin.model, backend = begin.backend, "stream started");
         let backend = target.backend;
         let upstream_model = target.upstream_model;
         let (forget, readers) = (prompt.forget, live.clone());
         let generation = Generation { live, writer, backend, upstream_model, prompt, begin, metrics };
         drop(self.tasks.spawn(async move {
-            let _taken = (slot, share);
+            let _taken = room;
             let gateway = here.gateway.clone();
             // The supervisor catches what its backend does; this catches the supervisor.
             let ran = AssertUnwindSafe(generation.run()).catch_unwind().await;
@@ -200,7 +220,7 @@ impl Gateway {
     }
 }
 
-fn chat_key(owner: &str, chat: &str) -> ClaimKey {
+pub(super) fn chat_key(owner: &str, chat: &str) -> ClaimKey {
     ClaimKey { owner: owner.to_owned(), kind: ClaimKind::Chat, key: chat.to_owned() }
 }
 

@@ -15,9 +15,18 @@ mod request;
 
 use serde::{Deserialize, Serialize};
 
+use super::Told;
+use crate::event::End;
+
 pub use decode::AiSdkDecode;
 pub use encode::AiSdkEncode;
 pub use request::{Asked, parse};
+
+/// The last frames of an answer that somebody else began, and that is not whole.
+pub(super) fn ending(end: &End) -> Vec<Told> {
+    let why = outline::why(end).into_iter().map(|chunk| (None, chunk.to_string()));
+    why.chain([(None, r#"{"type":"finish"}"#.to_owned()), (None, DONE.to_owned())]).collect()
+}
 
 /// What this protocol is called in a record.
 const NAME: &str = "ai_sdk";

@@ -14,6 +14,7 @@ mod named;
 pub mod native;
 mod openai;
 mod piece;
+pub mod relayed;
 pub mod responses;
 mod sink;
 
@@ -22,9 +23,10 @@ pub use fault::Fault;
 pub use named::Named;
 
 use bytes::BytesMut;
+use serde::{Deserialize, Serialize};
 
 use crate::{
-    event::Event,
+    event::{End, Event},
     id::Cursor,
     record::Record,
     wire::{Form, Rope},
@@ -46,6 +48,82 @@ impl BadRequest {
     fn of(field: &str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { field: Some(field.to_owned()), detail: detail.into(), remedy: remedy.into() }
     }
+}
+
+/// What an application of the user's own speaks, so that its answer can be understood, and ended properly when the application dies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dialect {
+    /// Something of its own: a clean end of the body is the end.
+    #[default]
+    Plain,
+    /// The AI SDK's UI message stream. Only a response's head tells it for certain.
+    AiSdk,
+    /// Chat Completions.
+    Chat,
+    /// Responses.
+    Responses,
+    /// Messages.
+    Messages,
+}
+
+/// A frame: its name where it has one, and its data.
+pub type Told = (Option<&'static str>, String);
+
+impl Dialect {
+    /// By the first event of an answer.
+    #[must_use]
+    pub fn of(name: &str, data: &str) -> Self {
+        #[derive(Deserialize)]
+        struct Chunk<'a> {
+            object: Option<&'a str>,
+        }
+        match name {
+            "response.created" | "response.queued" => Self::Responses,
+            "message_start" => Self::Messages,
+            "message" => match serde_json::from_str(data) {
+                Ok(Chunk { object: Some("chat.completion.chunk") }) => Self::Chat,
+                _ => Self::Plain,
+            },
+            _ => Self::Plain,
+        }
+    }
+
+    /// What understands it.
+    #[must_use]
+    pub fn decoder(self) -> Option<Box<dyn Decode>> {
+        match self {
+            Self::Plain => None,
+            Self::AiSdk => Some(Box::new(ai_sdk::AiSdkDecode::default())),
+            Self::Chat => Some(Box::new(chat::ChatDecode::default())),
+            Self::Responses => Some(Box::new(responses::ResponsesDecode::default())),
+            Self::Messages => Some(Box::new(messages::MessagesDecode::default())),
+        }
+    }
+
+    /// The last frames of an answer that is not whole, after so many frames before. None where there is no word for it.
+    #[must_use]
+    pub fn ending(self, end: &End, frames: u64) -> Vec<Told> {
+        let Some(fault) = Fault::of(end) else { return Vec::new() };
+        match self {
+            Self::Plain => Vec::new(),
+            Self::AiSdk => ai_sdk::ending(end),
+            Self::Chat => vec![(None, json(&chat::ErrorObject::from(fault))), (None, "[DONE]".to_owned())],
+            Self::Responses => {
+                let error = serde_json::json!({ "code": fault.code, "message": fault.message });
+                let response =
+                    serde_json::json!({ "object": "response", "status": "failed", "error": error, "output": [] });
+                let kind = "response.failed";
+                let failed = serde_json::json!({ "type": kind, "sequence_number": frames, "response": response });
+                vec![(Some(kind), json(&failed))]
+            }
+            Self::Messages => vec![(Some("error"), json(&messages::ErrorObject::from(fault)))],
+        }
+    }
+}
+
+fn json<T: Serialize>(value: &T) -> String {
+    serde_json::to_string(value).expect("plain data")
 }
 
 /// Turns the frames of one upstream answer into events. One value a response.

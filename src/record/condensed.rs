@@ -55,9 +55,11 @@ pub fn runs(condensed: &[u8]) -> Option<Vec<(Record<'_>, u32)>> {
     (*version == VERSION).then_some(runs)
 }
 
-/// Two pieces of one part, whose words alone are not the same (and the time, which no encoder looks at).
+/// Two pieces of one part, or two messages of an application's, whose words alone are not the same (and the time, which no encoder
+/// looks at).
 fn is_alike(one: Head, other: Head) -> bool {
-    one.kind == Kind::Delta && Head { ms: 0, ..one } == Head { ms: 0, ..other }
+    let told = one.kind == Kind::Delta || (one.kind == Kind::Custom && !one.more);
+    told && Head { ms: 0, ..one } == Head { ms: 0, ..other }
 }
 
 fn is_beside(record: &Record<'_>) -> bool {

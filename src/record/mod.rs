@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! byte 0     version (high four bits), kind (low four)
-//! byte 1     bit 7: the payload of a delta holds more than `text`; low bits: the part's type
+//! byte 1     bit 7: the payload of a delta holds more than `text`, that of a custom event is not just a message; low bits: the part's type
 //! byte 2     choice
 //! bytes 3–4  part, little-endian
 //! bytes 5–8  milliseconds since the stream began, little-endian
@@ -106,7 +106,7 @@ pub struct Head {
     pub kind: Kind,
     /// Which choice and part it belongs to; of stream-wide kinds the default.
     pub at: At,
-    /// The payload is not just `{"text":…}`.
+    /// The payload is not just `{"text":…}`; of a custom event, not just one message.
     pub more: bool,
     /// Milliseconds since the stream began.
     pub ms: u32,
@@ -219,7 +219,11 @@ pub fn write(out: &mut BytesMut, ms: u32, event: &Event<'_>) -> Option<Head> {
         Event::End(_) => (Kind::End, anywhere),
         Event::Alive => return None,
     };
-    let more = matches!(event, Event::Delta(_, delta) if delta.logprobs.is_some());
+    let more = match event {
+        Event::Delta(_, delta) => delta.logprobs.is_some(),
+        Event::Custom(custom) => custom.raw.is_some() || !custom.is_one_message(),
+        _ => false,
+    };
     let head = Head { kind, at, more, ms };
     out.put_u8(VERSION << 4 | kind as u8);
     out.put_u8(at.of as u8 | if more { MORE } else { 0 });

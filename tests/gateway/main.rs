@@ -2,6 +2,7 @@
 
 mod ai_sdk;
 mod api;
+mod applications;
 mod auth;
 mod chat;
 mod claims;

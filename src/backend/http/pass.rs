@@ -9,10 +9,13 @@ use ::http::{HeaderMap, HeaderName, header};
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 
 use super::Upstream;
-use crate::backend::{BackendError, BadConfig, Request, Response, Way};
+use crate::{
+    backend::{BackendError, BadConfig, Request, Response, Way},
+    client::{self, Pieces},
+};
 
-/// Of a response: what belongs to one connection, or to the upstream's origin, and not to the answer.
-const NOT_OURS: [HeaderName; 13] = [
+/// Of a response: what belongs to one connection.
+const OF_A_CONNECTION: [HeaderName; 9] = [
     header::CONNECTION,
     header::PROXY_AUTHENTICATE,
     header::PROXY_AUTHORIZATION,
@@ -22,6 +25,10 @@ const NOT_OURS: [HeaderName; 13] = [
     header::UPGRADE,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
+];
+
+/// What belongs to the upstream's origin, and not to the answer.
+const NOT_OURS: [HeaderName; 4] = [
     header::ALT_SVC,
     header::STRICT_TRANSPORT_SECURITY,
     // A session of the operator's is nothing for the client.
@@ -90,16 +97,36 @@ impl Upstream {
     }
 }
 
+/// To an application of the user's own, whose headers are for its clients.
+impl Upstream {
+    /// Hands a request on, and gives back the response without what belongs to one connection.
+    pub(in crate::backend) async fn relay(
+        &self,
+        path: &str,
+        query: Option<&str>,
+        request: Request,
+    ) -> Result<::http::Response<Pieces<client::Error>>, BackendError> {
+        let response = self.client.pass(path, query, request).await;
+        let mut response = response.map_err(|error| self.presentable(error.into()))?;
+        let headers = response.headers_mut();
+        named_by_connection(headers).iter().chain(&OF_A_CONNECTION).for_each(|name| _ = headers.remove(name));
+        Ok(response)
+    }
+}
+
+/// What a `Connection` header says to be the connection's.
+fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    let all = headers.get_all(header::CONNECTION).into_iter().filter_map(|names| names.to_str().ok());
+    all.flat_map(|names| names.split(',')).filter_map(|name| name.trim().parse().ok()).collect()
+}
+
 /// Takes away what is not the answer's.
 fn without(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .into_iter()
-        .filter_map(|names| names.to_str().ok())
-        .flat_map(|names| names.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    named.iter().chain(&NOT_OURS).for_each(|name| _ = headers.remove(name));
+    named_by_connection(headers)
+        .iter()
+        .chain(&OF_A_CONNECTION)
+        .chain(&NOT_OURS)
+        .for_each(|name| _ = headers.remove(name));
     let cors: Vec<_> = headers.keys().filter(|name| name.as_str().starts_with("access-control-")).cloned().collect();
     cors.iter().for_each(|name| _ = headers.remove(name));
     NOT_THEIRS.iter().for_each(|name| _ = headers.remove(*name));

@@ -144,7 +144,10 @@ impl Outline {
             }
             (Kind::End, _) => match record.event() {
                 Ok(Event::End(end)) => self.end(&end, sink),
-                _ => self.fail(Fault::TORN, sink),
+                _ => {
+                    self.chunk(&error(Fault::TORN), sink);
+                    self.finish("error", sink);
+                }
             },
             _ => {}
         }
@@ -279,23 +282,15 @@ impl Outline {
 
     fn end(&mut self, end: &End, sink: &mut Sink<'_>) {
         self.begin(None, sink);
-        if end.status == Status::Cancelled {
-            self.chunk(&json!({ "type": "abort" }), sink);
-            return self.finish("other", sink);
-        }
-        if let Some(fault) = Fault::of(end) {
-            return self.fail(fault, sink);
+        if let Some(why) = why(end) {
+            self.chunk(&why, sink);
+            return self.finish(if end.status == Status::Cancelled { "other" } else { "error" }, sink);
         }
         while let Some(part) = self.open.iter().find(|open| open.of != PartType::ToolCall).map(|open| open.part) {
             self.stop(part, sink);
         }
         self.chunk(&json!({ "type": "finish-step" }), sink);
         self.finish(reason(end.reason.or(self.reason)), sink);
-    }
-
-    fn fail(&mut self, fault: Fault<'_>, sink: &mut Sink<'_>) {
-        self.chunk(&json!({ "type": "error", "errorText": fault.message }), sink);
-        self.finish("error", sink);
     }
 
     fn finish(&mut self, reason: &str, sink: &mut Sink<'_>) {
@@ -316,6 +311,18 @@ impl Outline {
         self.count += 1;
         sink.frame(number, None, |rope| rope.put(chunk));
     }
+}
+
+/// The chunk that says why an answer is not whole; nothing if it is.
+pub(super) fn why(end: &End) -> Option<Value> {
+    match end.status {
+        Status::Cancelled => Some(json!({ "type": "abort" })),
+        _ => Fault::of(end).map(error),
+    }
+}
+
+fn error(fault: Fault<'_>) -> Value {
+    json!({ "type": "error", "errorText": fault.message })
 }
 
 /// What parts of words are called; nothing of a call.

@@ -120,11 +120,18 @@ pub struct Call {
 impl Answer {
     /// Folds in one record.
     pub fn take(&mut self, record: &Record<'_>) {
-        if record.head.at.choice > 0 || !matches!(record.head.kind, Kind::Delta | Kind::PartStart) {
-            return;
+        if record.head.at.choice == 0
+            && matches!(record.head.kind, Kind::Delta | Kind::PartStart)
+            && let Ok(event) = record.event()
+        {
+            self.hear(&event);
         }
-        match record.event() {
-            Ok(Event::Delta(at, delta)) => match at.of {
+    }
+
+    /// Folds in one event of the first choice.
+    pub fn hear(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Delta(at, delta) if at.choice == 0 => match at.of {
                 PartType::Text | PartType::Refusal => self.text.push_str(&delta.text),
                 PartType::Reasoning | PartType::ReasoningSummary => self.reasoning.push_str(&delta.text),
                 PartType::ToolCall => {
@@ -134,8 +141,8 @@ impl Answer {
                 }
                 _ => {}
             },
-            Ok(Event::PartStart(at, start)) if at.of == PartType::ToolCall => {
-                let tool = start.tool.unwrap_or_default();
+            Event::PartStart(at, start) if at.of == PartType::ToolCall && at.choice == 0 => {
+                let tool = start.tool.clone().unwrap_or_default();
                 let call = Call { index: at.part, id: tool.call_id, name: tool.name, arguments: String::new() };
                 self.tool_calls.push(call);
             }

@@ -6,8 +6,10 @@
 //!
 //! [spec]: https://html.spec.whatwg.org/multipage/server-sent-events.html
 
+mod blocks;
 mod read;
 mod write;
 
+pub use blocks::{BlockTooLong, Blocks};
 pub use read::{Frame, Frames, Parser, TooLong};
-pub use write::{EventId, HEARTBEAT, Sse, begin_event, digits, end_event, put_number, write_event};
+pub use write::{EventId, HEARTBEAT, Sse, begin_event, digits, end_event, put_id, put_number, write_event};

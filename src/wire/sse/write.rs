@@ -127,7 +127,8 @@ fn put_name(out: &mut BytesMut, name: &str) {
     out.extend_from_slice(b"\n");
 }
 
-fn put_id(out: &mut BytesMut, id: Option<EventId<'_>>) {
+/// Appends the line of an id.
+pub fn put_id(out: &mut BytesMut, id: Option<EventId<'_>>) {
     let Some(EventId { prefix, n, within }) = id else { return };
     out.extend_from_slice(b"id: ");
     if let Some(prefix) = prefix {

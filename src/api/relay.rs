@@ -1,0 +1,332 @@
+//! An application's own paths (`[backends.NAME] kind = "relay"`): requests to them go on as they came. What it answers in events is
+//! recorded, and told to its client as it stood on the wire; what else it answers goes through.
+//!
+//! Beside each path lie those on which its pages come back to an answer: `…/{chat or answer}/stream` (GET), and stop one (`DELETE` there,
+//! `POST …/stop` and `…/cancel`). So `useChat`, `WorkflowChatTransport`, LangGraph's client and a plain EventSource resume, and the application
+//! knows nothing of it.
+
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    extract::{FromRequest, Query, Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header, request::Parts},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::{
+    Api,
+    auth::{self, Caller, NOBODY},
+    body::Whole,
+    chats::{From, behind, find, resumable},
+    connection::{Connection, GaveUp},
+    error::Problem,
+    events::{Heartbeat, Seat},
+    post,
+};
+use crate::{
+    event::Json,
+    gateway::{self, RelayError, Relayable, Relayed, Relaying, ToRelay},
+    id::{Seen, StreamId},
+    prompt::Prompt,
+    protocol::relayed,
+};
+
+/// Of a request: what belongs to one connection, or is said to lastword.
+const NOT_FORWARDED: [HeaderName; 13] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::HOST,
+    header::CONTENT_LENGTH,
+    header::EXPECT,
+    // Events that are packed could not be read.
+    header::ACCEPT_ENCODING,
+];
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// Of an answer's head: what lastword says itself.
+const OURS: [HeaderName; 3] =
+    [header::CONTENT_LENGTH, header::CACHE_CONTROL, HeaderName::from_static("x-accel-buffering")];
+
+/// Takes the requests to applications out of the way; all others go on.
+pub(super) async fn to_applications(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+    let path = request.uri().path().to_owned();
+    if path.starts_with("/v1/") {
+        return next.run(request).await;
+    }
+    if let Some((base, chat)) = of_an_answer(request.method(), &path)
+        && let Some((name, relaying)) = api.gateway.relays(base)
+    {
+        let (parts, body) = request.into_parts();
+        return match returns(&api, &parts, &name, &relaying, (base, chat)).await {
+            Ok(Some(response)) => response,
+            // Below a path of which all goes to the application, this may be one of its own.
+            Ok(None) if api.gateway.relays(&path).is_some() => relay(&api, Request::from_parts(parts, body)).await,
+            Ok(None) => StatusCode::NO_CONTENT.into_response(),
+            Err(response) => response,
+        };
+    }
+    match api.gateway.relays(&path) {
+        Some(_) => relay(&api, request).await,
+        None => next.run(request).await,
+    }
+}
+
+/// The path of an application and the chat, of a path on which a client comes back to an answer, or stops it.
+fn of_an_answer<'p>(method: &Method, path: &'p str) -> Option<(&'p str, &'p str)> {
+    let (above, last) = path.rsplit_once('/')?;
+    let (base, chat) = above.rsplit_once('/')?;
+    let is_one = match last {
+        "stream" => matches!(*method, Method::GET | Method::DELETE),
+        "stop" | "cancel" => method == Method::POST,
+        _ => false,
+    };
+    (is_one && !chat.is_empty()).then_some((base, chat))
+}
+
+/// A client that comes back to an answer, or stops it; nothing if there is none.
+async fn returns(
+    api: &Arc<Api>,
+    parts: &Parts,
+    name: &str,
+    relaying: &Relaying,
+    (base, chat): (&str, &str),
+) -> Result<Option<Response>, Response> {
+    let caller = caller(api, parts, name, relaying).await?;
+    let returned = async {
+        let found = match find(api, &caller, chat).await {
+            Ok(found) => found,
+            Err(problem) if problem.status() == 404 => None,
+            Err(problem) => return Err(problem),
+        };
+        let Some(id) = found else { return Ok(None) };
+        let stream = api.gateway.stream(caller.owner(), id).await?;
+        if stream.begin.protocol != relayed::NAME {
+            return Ok(None);
+        }
+        if parts.method != Method::GET {
+            api.gateway.cancel(caller.owner(), id).await?;
+            return Ok(Some(post::named(id, StatusCode::NO_CONTENT.into_response())));
+        }
+        let Query(From { start_index }) = Query::try_from_uri(&parts.uri)?;
+        let seen = post::last_event_id(&parts.headers);
+        let connection = connection(parts);
+        let response = match start_index.filter(|_| seen.is_none()) {
+            Some(index) => {
+                let encoder = relayed::Relayed::new(id);
+                behind(api, &caller, &stream, encoder, &index, connection).await?
+            }
+            None => told(api, &caller, id, seen, connection).await?,
+        };
+        Ok(Some(with_head(id, &answers(base, id), told_again(&stream.begin.head), response)))
+    };
+    returned.await.map_err(Problem::into_response)
+}
+
+async fn relay(api: &Arc<Api>, request: Request) -> Response {
+    let (path, query) = (request.uri().path().to_owned(), request.uri().query().map(str::to_owned));
+    let Some(way) = api.gateway.relayable(&path, query.as_deref()) else {
+        return super::nothing().into_response(); // the configuration was exchanged meanwhile
+    };
+    let (parts, body) = request.into_parts();
+    let caller = match caller(api, &parts, &way.backend, &way.relaying).await {
+        Ok(caller) => caller,
+        Err(refused) => return refused,
+    };
+    asked(api, &caller, way, parts, body).await.unwrap_or_else(Problem::into_response)
+}
+
+/// A request: to the application, or to the answer that it goes on with.
+async fn asked(api: &Arc<Api>, caller: &Caller, way: Relayable, parts: Parts, body: Body) -> Result<Response, Problem> {
+    let (path, connection) = (parts.uri.path().to_owned(), connection(&parts));
+    let seen = post::last_event_id(&parts.headers);
+    if let Some(id) = seen.and_then(|seen| seen.stream()) {
+        let stream = api.gateway.stream(caller.owner(), id).await?;
+        let response = told(api, caller, id, seen, connection).await?;
+        return Ok(with_head(id, &answers(&path, id), told_again(&stream.begin.head), response));
+    }
+    let Parts { method, headers, uri, .. } = parts;
+    let whole = Whole::from_request(whole_request(&method, &uri, &headers, body), api).await?;
+    let idempotency = match method {
+        Method::POST => post::idempotency(&headers, &format!("relay {path}"), &whole.bytes)?,
+        _ => None,
+    };
+    if let Some((key, fingerprint)) = &idempotency
+        && let Some(id) = api.gateway.find(caller.owner(), key, fingerprint).await?
+    {
+        let stream = api.gateway.stream(caller.owner(), id).await?;
+        let mut response = told(api, caller, id, None, connection).await?;
+        response.headers_mut().insert("idempotent-replayed", HeaderValue::from_static("true"));
+        return Ok(with_head(id, &answers(&path, id), told_again(&stream.begin.head), response));
+    }
+    let json = serde_json::from_slice::<Value>(&whole.bytes).ok();
+    let chat = json.as_ref().and_then(|json| chat(json, &way.relaying));
+    let prompt = Prompt {
+        protocol: relayed::NAME.into(),
+        model: way.backend.clone(),
+        body: json.as_ref().and_then(Json::of),
+        on_disconnect: way.relaying.on_disconnect,
+        ..Prompt::default()
+    };
+    let mut request = gateway::Request::new(None);
+    *request.method_mut() = method;
+    *request.headers_mut() = forwarded(&headers, &way.relaying);
+    if !whole.bytes.is_empty() {
+        request.headers_mut().insert(header::CONTENT_LENGTH, whole.bytes.len().into());
+        *request.body_mut() = Some(stream::iter([Ok(whole.bytes.clone())]).boxed());
+    }
+    let asked = ToRelay { owner: caller.owner().to_owned(), request, prompt, idempotency, chat };
+    let relayed = api.gateway.relay(way, asked).await;
+    drop(whole); // its room is for others: from here on it can take long
+    match relayed? {
+        Relayed::Stream(started, head) => {
+            let response = told(api, caller, started.id, None, connection).await?;
+            Ok(with_head(started.id, &answers(&path, started.id), head, response))
+        }
+        // Why it broke off is told in the log; the client sees a reset, and never a clean end.
+        Relayed::Other(response) => Ok(response.map(|body| Body::from_stream(body.map_err(|_| GaveUp::new())))),
+    }
+}
+
+async fn told(
+    api: &Arc<Api>,
+    caller: &Caller,
+    id: StreamId,
+    seen: Option<Seen>,
+    connection: Connection,
+) -> Result<Response, Problem> {
+    let seat = Seat::take(api, caller, id, seen, connection).await?;
+    let encoder = relayed::Relayed::new(id);
+    Ok(seat.relay(api, encoder, |_, _| None, Heartbeat::default()).await?)
+}
+
+/// Where an answer is come back to.
+fn answers(path: &str, id: StreamId) -> String {
+    format!("{}/{id}/stream", path.trim_end_matches('/'))
+}
+
+/// The response with the application's head, and what clients look for who come back.
+fn with_head(id: StreamId, place: &str, head: HeaderMap, mut response: Response) -> Response {
+    if response.status() == StatusCode::OK {
+        for name in head.keys().filter(|name| !OURS.contains(name)) {
+            response.headers_mut().remove(name);
+            head.get_all(name).iter().for_each(|value| _ = response.headers_mut().append(name, value.clone()));
+        }
+        if let Ok(place) = HeaderValue::try_from(place) {
+            response.headers_mut().insert(header::LOCATION, place);
+        }
+    }
+    resumable(id, response)
+}
+
+fn told_again(head: &[(String, String)]) -> HeaderMap {
+    head.iter().filter_map(|(name, value)| Some((name.parse().ok()?, value.parse().ok()?))).collect::<HeaderMap>()
+}
+
+/// Who asks: as lastword knows it, or as the application tells one person from another.
+async fn caller(api: &Api, parts: &Parts, name: &str, relaying: &Relaying) -> Result<Caller, Response> {
+    let Parts { method, uri, headers, .. } = parts;
+    if relaying.needs_key {
+        return auth::who(api, method, uri, headers).await;
+    }
+    if relaying.identify.is_empty() {
+        let owner = if api.auth.known().config().is_on() { format!("relay {name}") } else { NOBODY.to_owned() };
+        return Ok(Caller::of_an_application(&owner));
+    }
+    let mut person = Sha256::new();
+    for what in &relaying.identify {
+        let value = match what.split_once(':') {
+            Some(("cookie", name)) => {
+                cookies(headers).find(|(known, _)| *known == name).map(|(_, value)| value.as_bytes())
+            }
+            Some((_, name)) => headers.get(name).map(HeaderValue::as_bytes),
+            None => None,
+        };
+        let value = value.unwrap_or_default();
+        person.update((value.len() as u64).to_le_bytes());
+        person.update(value);
+    }
+    let person = URL_SAFE_NO_PAD.encode(&person.finalize()[..16]);
+    Ok(Caller::of_an_application(&format!("relay {name} {person}")))
+}
+
+fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
+    let all = headers.get_all(header::COOKIE).into_iter().filter_map(|line| line.to_str().ok());
+    all.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='))
+}
+
+/// The headers that go along.
+fn forwarded(headers: &HeaderMap, relaying: &Relaying) -> HeaderMap {
+    let of_the_connection: Vec<&str> = headers
+        .get(header::CONNECTION)
+        .and_then(|names| names.to_str().ok())
+        .into_iter()
+        .flat_map(|names| names.split(','))
+        .map(str::trim)
+        .collect();
+    let goes = |name: &HeaderName| {
+        let listed = |names: &Vec<String>| {
+            names.iter().any(|listed| match listed.strip_suffix('*') {
+                Some(start) => name.as_str().starts_with(start),
+                None => name.as_str() == listed,
+            })
+        };
+        !NOT_FORWARDED.contains(name)
+            && !name.as_str().starts_with("x-lastword-")
+            && !of_the_connection.iter().any(|named| name.as_str().eq_ignore_ascii_case(named))
+            && relaying.forward.as_ref().is_none_or(listed)
+    };
+    let along = headers.iter().filter(|(name, _)| goes(name));
+    let mut along: HeaderMap = along.map(|(name, value)| (name.clone(), value.clone())).collect();
+    if let Some(names) = relaying.cookies.as_ref().filter(|_| along.contains_key(header::COOKIE)) {
+        let kept = cookies(headers).filter(|(name, _)| names.iter().any(|listed| listed == name));
+        let kept: Vec<_> = kept.map(|(name, value)| format!("{name}={value}")).collect();
+        along.remove(header::COOKIE);
+        if let Ok(kept) = HeaderValue::try_from(kept.join("; "))
+            && !kept.is_empty()
+        {
+            along.insert(header::COOKIE, kept);
+        }
+    }
+    if let Some(host) = headers.get(header::HOST).filter(|_| !headers.contains_key(X_FORWARDED_HOST)) {
+        along.insert(X_FORWARDED_HOST, host.clone());
+    }
+    along
+}
+
+/// The chat that a request's body names.
+fn chat(json: &Value, relaying: &Relaying) -> Option<String> {
+    let named = relaying.chat.iter().find_map(|name| json.get(name)?.as_str());
+    named.filter(|chat| !chat.is_empty()).map(str::to_owned)
+}
+
+fn whole_request(method: &Method, uri: &Uri, headers: &HeaderMap, body: Body) -> Request {
+    let mut request = Request::new(body);
+    (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) =
+        (method.clone(), uri.clone(), headers.clone());
+    request
+}
+
+fn connection(parts: &Parts) -> Connection {
+    parts.extensions.get().cloned().unwrap_or_default()
+}
+
+impl std::convert::From<RelayError> for Problem {
+    fn from(error: RelayError) -> Self {
+        match error {
+            RelayError::Start(error) => error.into(),
+            RelayError::Pass(error) => error.into(),
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! An application's bytes to events.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::BytesMut;
+use memchr::memchr2;
+
+use super::Note;
+use crate::{
+    event::{Custom, Event, Raw},
+    protocol::{Decode, DecodeError, Dialect},
+    wire::sse::{Blocks, Parser, write_event},
+};
+
+type Events = Vec<Event<'static>>;
+
+/// Decodes one response's body.
+pub struct RelayDecode {
+    limit: usize,
+    blocks: Blocks,
+    parser: Parser,
+    /// What stands before the event that comes: comments, and events without data.
+    before: Vec<u8>,
+    /// What it speaks, once that is known.
+    dialect: Option<Dialect>,
+    understood: Option<Box<dyn Decode>>,
+    /// What it complained of.
+    fault: Option<DecodeError>,
+    /// It was recorded that it has ended its answer.
+    ended: bool,
+    inner: Events,
+    scratch: BytesMut,
+}
+
+impl RelayDecode {
+    /// Of a body of which each block may have so many bytes. `speaks`, where that is known before the first event.
+    #[must_use]
+    pub fn new(limit: usize, speaks: Option<Dialect>) -> Self {
+        Self {
+            limit,
+            blocks: Blocks::default(),
+            parser: Parser::new(limit),
+            before: Vec::new(),
+            dialect: speaks,
+            understood: speaks.and_then(Dialect::decoder),
+            fault: None,
+            ended: false,
+            inner: speaks.map(|dialect| Note::Speaks(dialect).event()).into_iter().collect(),
+            scratch: BytesMut::new(),
+        }
+    }
+
+    /// Takes the next bytes, and gives the events that they complete.
+    ///
+    /// # Errors
+    /// When a block is too long.
+    pub fn feed(&mut self, bytes: &[u8], events: &mut Events) -> Result<(), DecodeError> {
+        events.append(&mut self.inner);
+        let mut blocks = std::mem::take(&mut self.blocks);
+        let fed = blocks.feed(bytes, self.limit, |block| self.block(block, events));
+        self.blocks = blocks;
+        fed.map_err(|too_long| DecodeError::Malformed(format!("{too_long}; raise `max_line` if that is right")))
+    }
+
+    /// The body has ended.
+    ///
+    /// # Errors
+    /// What the application complained of; or that its answer is not whole.
+    pub fn finish(&mut self, events: &mut Events) -> Result<(), DecodeError> {
+        events.append(&mut self.inner);
+        let rest = self.blocks.rest().to_vec();
+        let mut before = std::mem::take(&mut self.before);
+        without_ids(&rest, &mut before);
+        let whole = match self.understood.as_mut() {
+            Some(decode) => decode.finish(&mut Vec::new()),
+            None => Ok(()),
+        };
+        if !before.is_empty() && whole.is_ok() {
+            // Half an event, which no client takes for one, and what stood behind the last.
+            events.push(Event::Custom(Custom { raw: Some(raw(before)), ..Custom::default() }));
+        }
+        match self.fault.take() {
+            Some(fault) => Err(fault),
+            None => whole,
+        }
+    }
+
+    /// Whether the application has ended its answer, so that what may follow is not waited for long.
+    #[must_use]
+    pub fn ended(&self) -> bool {
+        self.ended
+    }
+
+    fn block(&mut self, block: &[u8], events: &mut Events) {
+        let identified = without_ids(block, &mut self.before);
+        let mut frames = self.parser.feed(block);
+        let Ok(Some(frame)) = frames.next() else { return };
+        if self.dialect.is_none() {
+            let dialect = Dialect::of(frame.event, frame.data);
+            self.dialect = Some(dialect);
+            self.understood = dialect.decoder();
+            events.push(Note::Speaks(dialect).event());
+        }
+        let name = if frame.event == "message" { String::new() } else { frame.event.replace('\0', "") };
+        let id = (identified && !frame.last_event_id.is_empty()).then(|| frame.last_event_id.to_owned());
+        let mut custom = Custom { name, data: frame.data.to_owned(), id, raw: None };
+        let as_we_would = !custom.data.is_empty() && {
+            self.scratch.clear();
+            let name = Some(&*custom.name).filter(|name| !name.is_empty());
+            write_event(&mut self.scratch, name, custom.data.as_bytes(), None, None);
+            self.scratch[..] == self.before[..]
+        };
+        match as_we_would {
+            true => self.before.clear(),
+            false => custom.raw = Some(raw(std::mem::take(&mut self.before))),
+        }
+        events.push(Event::Custom(custom));
+        let Some(decode) = &mut self.understood else { return };
+        if let Err(fault) = decode.frame(frame.event, frame.data, &mut self.inner) {
+            self.fault.get_or_insert(fault);
+        }
+        // What is counted and why it stopped is everybody's; its words are in the event itself.
+        events.extend(self.inner.drain(..).filter(|event| matches!(event, Event::Usage(_) | Event::Finish(..))));
+        if (decode.done() || self.fault.is_some()) && !std::mem::replace(&mut self.ended, true) {
+            events.push(Note::Ended.event());
+        }
+    }
+}
+
+fn raw(bytes: Vec<u8>) -> Raw {
+    String::from_utf8(bytes).map_or_else(|bad| Raw::Base64(STANDARD.encode(bad.as_bytes())), Raw::Text)
+}
+
+/// Appends a block without its ids; says whether it had one.
+fn without_ids(block: &[u8], out: &mut Vec<u8>) -> bool {
+    let mut rest = block;
+    let mut had = false;
+    while !rest.is_empty() {
+        let end = match memchr2(b'\n', b'\r', rest) {
+            Some(at) if rest[at..].starts_with(b"\r\n") => at + 2,
+            Some(at) => at + 1,
+            None => rest.len(),
+        };
+        let (line, after) = rest.split_at(end);
+        match line {
+            [b'i', b'd', b':' | b'\n' | b'\r', ..] | b"id" => had = true,
+            _ => out.extend_from_slice(line),
+        }
+        rest = after;
+    }
+    had
+}
