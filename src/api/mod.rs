@@ -19,6 +19,7 @@ mod page;
 mod pass;
 mod post;
 mod prompts;
+mod push;
 mod relay;
 mod responses;
 mod retold;
@@ -116,7 +117,7 @@ pub fn router(api: Arc<Api>) -> Router {
     Router::new()
         .route("/v1/streams", post(native::create).get(native::list))
         .route("/v1/streams/{id}", get(native::show).delete(native::remove))
-        .route("/v1/streams/{id}/events", get(native::events).head(native::events_head))
+        .route("/v1/streams/{id}/events", get(native::events).head(native::events_head).post(push::append))
         .route("/v1/streams/{id}/cancel", post(native::cancel))
         .route("/v1/streams/{id}/tickets", post(auth::tickets::create))
         .route("/v1/session", post(auth::session::sign_in).delete(auth::session::sign_out))
@@ -161,6 +162,7 @@ pub fn router(api: Arc<Api>) -> Router {
     native::show,
     native::events,
     native::events_head,
+    push::append,
     native::cancel,
     native::remove,
     auth::tickets::create,

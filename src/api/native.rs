@@ -33,10 +33,11 @@ use crate::{
     id::{Cursor, StreamId},
     prompt::Prompt,
     protocol::{
+        ai_sdk::AiSdkEncode,
         chat::{ChatEncode, Envelope},
         messages::MessagesEncode,
         native::{self, Answer, Asked, Chunks, Native, Start, Text, rfc3339},
-        relayed::Understood,
+        relayed::{Relayed, Understood},
         responses::{self, ResponsesEncode},
     },
     record::summary::Summary,
@@ -124,11 +125,29 @@ pub(super) async fn events_head(
     Ok(events::head(StatusCode::OK, id, Form::Sse, Body::from_stream(stream::empty::<Result<Bytes, Infallible>>())))
 }
 
-/// `GET /v1/streams/{id}`: the state, with all that was said so far.
+/// `GET /v1/streams/{id}`: the state, with all that was said so far. To a client that asks for events, or says what it has seen of them,
+/// the answer itself, in the protocol in which it was asked for: the `Location` of a POST is where it can be gone on with.
 #[utoipa::path(get, path = "/v1/streams/{id}", tag = "streams", operation_id = "get_stream", summary = "The state of an answer, with all that was said so far",
-    params(words::Id), responses((status = 200, description = "The state", body = native::State), words::Refused))]
-pub(super) async fn show(State(api): State<Arc<Api>>, caller: Caller, Named(id): Named) -> Result<Response, Problem> {
-    full_state(&api, &caller, id).await
+    params(words::Id, words::Seen), responses((status = 200, description = "The state; the events, if they are asked for", content((native::State = "application/json"), (words::Told = "text/event-stream"))), words::Refused))]
+pub(super) async fn show(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    connection: Connection,
+    Named(id): Named,
+    query: Result<Query<Words>, QueryRejection>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let seen = post::last_event_id(&headers);
+    let wishes = wishes(&headers, &Words::new())?;
+    if seen.is_none() && wishes.format != Some(Format::Sse) {
+        return full_state(&api, &caller, id).await;
+    }
+    let Query(query) = query?;
+    let stream = api.gateway.stream(caller.owner(), id).await?;
+    let wishes = Wishes { seen, ..self::wishes(&headers, &query)? };
+    let format = wishes.format.filter(|_| query.contains_key("format")).unwrap_or(Format::of(&stream.begin.protocol));
+    let seat = Seat::take(&api, &caller, id, seen, connection).await?;
+    told(&api, &caller, seat, Native::long(id), Wishes { format: Some(format), ..wishes }).await
 }
 
 /// How much of a list to show.
@@ -236,6 +255,11 @@ async fn told(
             let heartbeat = if heartbeat == Heartbeat::Comment { Heartbeat::Ping } else { heartbeat };
             seat.relay(api, encoder, |_, _| None, heartbeat).await?
         }
+        Format::AiSdk => {
+            let encoder = AiSdkEncode::new(id, api.settings.ai_sdk);
+            seat.relay(api, encoder, |_, _| None, heartbeat).await?
+        }
+        Format::Relay => seat.relay(api, Relayed::new(id), |_, _| None, heartbeat).await?,
         Format::Responses => {
             let envelope = responses::Envelope::new(id, created_at, &begin.model, begin.metadata.as_ref());
             seat.relay(api, ResponsesEncode::new(envelope), |_, _| None, heartbeat).await?
@@ -325,6 +349,7 @@ async fn prompt(api: &Api, headers: &HeaderMap, body: &[u8]) -> Result<Prompt, P
     let Asked { prompt, template } = native::parse(body)?;
     match template {
         Some((name, variables)) => prompts::filled_in(api, prompt, name, variables).await,
+        None if prompt.messages.is_empty() && !api.gateway.is_fed(&prompt.model) => Err(native::nothing_asked().into()),
         None => Ok(prompt),
     }
 }

@@ -8,6 +8,7 @@ pub mod http;
 pub mod mock;
 pub mod openai;
 pub mod probe;
+pub mod push;
 pub mod relay;
 pub mod responses;
 
@@ -151,6 +152,11 @@ pub trait Backend: Send + Sync + 'static {
         None
     }
 
+    /// Where the user's own code is the generator: how long nothing may come of it before it is taken for gone.
+    fn lease(&self) -> Option<Duration> {
+        None
+    }
+
     /// The models it can be asked for, where it knows them by itself.
     fn models(&self) -> Vec<String> {
         Vec::new()
@@ -232,6 +238,10 @@ pub enum ErrorKind {
     Malformed,
     /// One of the clocks ran out.
     Timeout,
+    /// The user's own code, which is the generator, is not heard of any more.
+    Gone,
+    /// It has called the answer off.
+    CalledOff,
     /// The prompt cannot be put to this backend.
     Unfit,
     /// The backend knows all its models, and this is none of them.
@@ -249,6 +259,8 @@ impl ErrorKind {
             Self::Truncated => "upstream_truncated",
             Self::Malformed => "upstream_malformed",
             Self::Timeout => "upstream_timeout",
+            Self::Gone => "producer_gone",
+            Self::CalledOff => "called_off",
             Self::Unfit => "unfit_prompt",
             Self::UnknownModel => "unknown_model",
         }
@@ -270,11 +282,15 @@ impl BackendError {
             return word;
         }
         match self.kind {
-            ErrorKind::Unfit | ErrorKind::UnknownModel => false,
+            ErrorKind::Unfit | ErrorKind::UnknownModel | ErrorKind::CalledOff => false,
             ErrorKind::Refused | ErrorKind::Failed => {
                 self.status.is_none_or(|status| matches!(status, 408 | 409 | 429 | 500..))
             }
-            ErrorKind::Unreachable | ErrorKind::Truncated | ErrorKind::Malformed | ErrorKind::Timeout => true,
+            ErrorKind::Unreachable
+            | ErrorKind::Truncated
+            | ErrorKind::Malformed
+            | ErrorKind::Timeout
+            | ErrorKind::Gone => true,
         }
     }
 }

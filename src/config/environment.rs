@@ -23,7 +23,7 @@ const ANTHROPIC: &str = "https://api.anthropic.com/v1";
 /// Where Ollama listens unless told otherwise.
 const OLLAMA_PORT: u16 = 11434;
 
-/// The backends of a file that names none: the mock, and those whose well-known variable is set.
+/// The backends of a file that names none: the mock, the user's own code (`push`), and those whose well-known variable is set.
 ///
 /// `OPENAI_API_KEY` enables `openai`, `ANTHROPIC_API_KEY` `anthropic`; `OLLAMA_HOST` enables `ollama`, through its Chat Completions
 /// endpoint.
@@ -33,6 +33,7 @@ pub(super) fn builtin_backends(document: &mut Document<'_>, env: &Env) -> Result
     }
     let set = |name: &str| env.get(name).map(|value| value.trim()).filter(|value| !value.is_empty());
     document.put("built-in defaults", ["backends", "mock", "kind"], string("mock"))?;
+    document.put("built-in defaults", ["backends", "push", "kind"], string("push"))?;
     let mut add = |variable, name, key, value: &str| document.put(variable, ["backends", name, key], string(value));
     if set("OPENAI_API_KEY").is_some() {
         add("OPENAI_API_KEY", "openai", "kind", "openai")?;

@@ -27,7 +27,10 @@ use self::document::Document;
 pub use self::error::Error;
 use crate::{
     auth,
-    backend::{self, BadConfig, anthropic::Anthropic, mock::Mock, openai::OpenAi, relay::Relay, responses::Responses},
+    backend::{
+        self, BadConfig, anthropic::Anthropic, mock::Mock, openai::OpenAi, push::Push, relay::Relay,
+        responses::Responses,
+    },
     gateway, route, server, store, telemetry, template,
 };
 
@@ -82,6 +85,8 @@ pub enum Backend {
     Anthropic(backend::http::Config),
     /// An application of the user's own.
     Relay(backend::relay::Config),
+    /// The user's own code.
+    Push(backend::push::Config),
 }
 
 impl Backend {
@@ -94,13 +99,14 @@ impl Backend {
             Self::Anthropic(_) => "anthropic",
             Self::Responses(_) => "responses",
             Self::Relay(_) => "relay",
+            Self::Push(_) => "push",
         }
     }
 
     /// What its section says of an upstream that speaks HTTP.
     fn http(&self) -> Option<&backend::http::Config> {
         match self {
-            Self::Mock(_) | Self::Relay(_) => None,
+            Self::Mock(_) | Self::Relay(_) | Self::Push(_) => None,
             Self::OpenAi(http) | Self::Responses(http) | Self::Anthropic(http) => Some(http),
         }
     }
@@ -110,6 +116,7 @@ impl Backend {
         match self {
             Self::Mock(mock) => mock.timeouts.clone().unwrap_or_default().total,
             Self::Relay(relay) => relay.timeouts.total,
+            Self::Push(push) => push.total,
             Self::OpenAi(http) | Self::Responses(http) | Self::Anthropic(http) => http.timeouts.total,
         }
     }
@@ -140,6 +147,7 @@ impl Backend {
             Self::OpenAi(config) => Arc::new(OpenAi::new(name, config.clone())?),
             Self::Anthropic(config) => Arc::new(Anthropic::new(name, config.clone())?),
             Self::Responses(config) => Arc::new(Responses::new(name, config.clone())?),
+            Self::Push(config) => Arc::new(Push::new(config)?),
             Self::Relay(config) => Arc::new(Relay::new(name, config.clone())?),
         })
     }
@@ -247,8 +255,9 @@ impl Config {
             (Some(only), None) => Some(only.clone()),
             (Some(_), Some(_)) => None,
             (None, _) => {
+                let others = self.backends.values().filter(|backend| !matches!(backend, Backend::Push(_))).count();
                 let only_the_mock = self.models.is_empty()
-                    && self.backends.len() == 1
+                    && others == 1
                     && matches!(self.backends.get("mock"), Some(Backend::Mock(_)));
                 only_the_mock.then(|| "mock/words".to_owned())
             }

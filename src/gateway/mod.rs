@@ -3,6 +3,7 @@
 //! Knows which streams run in this process; everything else it asks the store. Knows no HTTP and no wire language.
 
 mod attach;
+mod feed;
 mod forget;
 mod inspect;
 mod pass;
@@ -22,6 +23,7 @@ use std::{
 
 pub use attach::{AttachError, Attachment, Place, Reset, ResetReason};
 use bytesize::ByteSize;
+pub use feed::{Append, AppendError, Fed};
 pub use pass::{PassError, Passage, Request, Response};
 pub use quota::{Limited, Quota};
 pub use relay::{RelayError, Relayable, Relayed, ToRelay};
@@ -103,6 +105,7 @@ pub struct Gateway {
     running: Mutex<HashMap<StreamId, Arc<Live>>>,
     /// Those that have ended, and are to be forgotten.
     fading: Mutex<HashMap<StreamId, forget::Fading>>,
+    feeds: feed::Feeds,
     /// The chats in which a request is relayed, and whether it has an answer is not known yet.
     openings: relay::Openings,
     tasks: TaskTracker,
@@ -137,6 +140,7 @@ impl Gateway {
             limits,
             running: Mutex::default(),
             fading: Mutex::default(),
+            feeds: feed::Feeds::default(),
             openings: relay::Openings::default(),
             tasks: TaskTracker::new(),
             draining: AtomicBool::new(false),

@@ -9,7 +9,7 @@ use tracing::{error, info};
 
 use super::{Gateway, Here, Limited, RouteError, StoreError, quota::Share, unknown};
 use crate::{
-    event::Begin,
+    event::{Attempt, Begin},
     generation::{Budget, Generation, Live, Meter, Stop, Writer},
     id::StreamId,
     prompt::Prompt,
@@ -198,8 +198,16 @@ impl Gateway {
         let writer = Writer::new(live.clone(), store, metrics.clone(), lease, budget, Summary::default());
         let writer = writer.metered(room.share.spent.clone().map(Meter::new));
         info!(%id, model = begin.model, backend = begin.backend, "stream started");
-        let backend = target.backend;
         let upstream_model = target.upstream_model;
+        let backend = match target.backend.lease() {
+            None => target.backend,
+            // The user's own code is the generator.
+            Some(lease) => {
+                let (backend, model) = (begin.backend.clone(), upstream_model.clone());
+                let attempt = Attempt { n: 1, backend, model, protocol: "push".into(), ..Attempt::default() };
+                self.feeds.open(id, attempt, lease, target.backend.clocks().clone())
+            }
+        };
         let (forget, readers) = (prompt.forget, live.clone());
         let generation = Generation { live, writer, backend, upstream_model, prompt, begin, metrics };
         drop(self.tasks.spawn(async move {
@@ -207,6 +215,7 @@ impl Gateway {
             let gateway = here.gateway.clone();
             // The supervisor catches what its backend does; this catches the supervisor.
             let ran = AssertUnwindSafe(generation.run()).catch_unwind().await;
+            gateway.feeds.close(id);
             if forget {
                 gateway.fade(readers); // before `here` goes: its readers are counted all the time
             }

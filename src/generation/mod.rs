@@ -129,6 +129,10 @@ impl Stop {
                 let message = "lastword was shut down before the answer was whole; ask again".to_owned();
                 (Status::Interrupted, None, Some(failed("interrupted", message, true)))
             }
+            Self::Backend(error) if error.kind == ErrorKind::CalledOff => (Status::Cancelled, None, None),
+            Self::Backend(error) if error.kind == ErrorKind::Gone => {
+                (Status::Interrupted, None, Some(error.clone().into()))
+            }
             Self::Backend(error) => (Status::Failed, None, Some(error.clone().into())),
             Self::Deadline(total) => {
                 let total = humantime::format_duration(*total);

@@ -17,6 +17,7 @@ mod forgotten;
 mod messages;
 mod models;
 mod pass;
+mod pushed;
 mod relay;
 mod reload;
 mod responses;

@@ -455,3 +455,38 @@ async fn a_client_of_http_1_0_is_cut_and_resumed_too() {
     });
     none(&wrong.await);
 }
+
+/// Clients that know no URL but the one in `Location` (LangGraph's) ask there for the rest.
+#[tokio::test]
+async fn the_location_of_a_post_is_where_its_answer_is_gone_on_with() {
+    let gateway = TestGateway::start().await;
+    let message = json!([{ "role": "user", "content": "x", "parts": [{ "type": "text", "text": "x" }] }]);
+    for (path, input) in [
+        ("/v1/chat/completions", "messages"),
+        ("/v1/messages", "messages"),
+        ("/v1/responses", "input"),
+        ("/api/chat", "messages"),
+    ] {
+        let mut body = json!({ "model": "mock/words", "stream": true, "max_tokens": 9, "backend_options": { "text": "one two", "delay": "0ms" } });
+        body[input] = if input == "input" { "x".into() } else { message.clone() };
+        if path.starts_with("/v1/messages") || path.starts_with("/v1/chat") {
+            body[input][0].as_object_mut().expect("a message").remove("parts");
+        }
+        let response = gateway.send("POST", path, &[], &body.to_string()).await;
+        let place = response.header("location").expect("a place").to_owned();
+        let (whole, ending) = soon(response.body.rest()).await;
+        assert_eq!(ending, Ending::Clean, "{path}");
+        let first = sse::read(&whole).events.into_iter().find(|event| !event.id.is_empty()).expect("an id");
+        let rest = gateway.get(&place, &[("last-event-id", &first.id)]).await;
+        let (rest, _) = soon(rest.body.rest()).await;
+        let told = sse::read(&rest).events;
+        let all = sse::read(&whole).events;
+        let behind = all.iter().position(|event| event.id == first.id).expect("it is there") + 1;
+        let data = |events: &[sse::Event]| events.iter().map(|event| event.data.clone()).collect::<Vec<_>>();
+        let numbered = |text: &str| text.replace("\"sequence_number\"", "");
+        assert_eq!(data(&told).len(), all.len() - behind, "{path}: {:?}", numbered(&String::from_utf8_lossy(&rest)));
+        assert_eq!(data(&told), data(&all[behind..]), "{path}");
+        let state = gateway.get(&place, &[("accept", "application/json")]).await;
+        assert_eq!(state.json().await["text"], "one two", "{path}");
+    }
+}

@@ -50,6 +50,23 @@ pub(super) enum Format {
     },
     Messages,
     Responses,
+    AiSdk,
+    /// An application's bytes.
+    Relay,
+}
+
+impl Format {
+    /// The one in which a client of this protocol is told its answer.
+    pub(super) fn of(protocol: &str) -> Self {
+        match protocol {
+            "chat" => Self::Chat { include_usage: false },
+            "messages" => Self::Messages,
+            "responses" => Self::Responses,
+            "ai_sdk" => Self::AiSdk,
+            "relay" => Self::Relay,
+            _ => Self::Sse,
+        }
+    }
 }
 
 /// For the cursor the header beats the query, since polyfills send both; for the form the query beats the header, since that is what a
@@ -78,9 +95,10 @@ pub(super) fn wishes(headers: &HeaderMap, query: &Words) -> Result<Wishes, Probl
         "chat" => Some(Format::Chat { include_usage }),
         "responses" => Some(Format::Responses),
         "messages" => Some(Format::Messages),
+        "ai_sdk" => Some(Format::AiSdk),
+        "relay" => Some(Format::Relay),
         other => {
-            let known =
-                "leave it out, or say `sse`, `ndjson`, `text`, `json`, or a protocol: `chat`, `responses`, `messages`";
+            let known = "leave it out, or say `sse`, `ndjson`, `text`, `json`, or a protocol: `chat`, `responses`, `messages`, `ai_sdk`, `relay`";
             return Err(bad("format", other, known));
         }
     };

@@ -95,6 +95,9 @@ enum Format {
     Chat,
     Responses,
     Messages,
+    #[schema(rename = "ai_sdk")]
+    AiSdk,
+    Relay,
 }
 
 #[derive(ToSchema)]
@@ -125,6 +128,16 @@ pub(in crate::api) struct Retrieve {
     /// Those behind the event with this `sequence_number`.
     #[param(minimum = 0)]
     starting_after: Option<u64>,
+}
+
+/// Where a producer's events belong.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(in crate::api) struct Where {
+    /// The place of this request's first event, counted from 0 over all of the stream's: those that are there already are left out.
+    at: Option<u64>,
+    /// A name of the producer's own: nobody who does not give it appends to the stream.
+    producer: Option<String>,
 }
 
 /// A chat of the AI SDK's.

@@ -5,12 +5,14 @@
 
 mod chunk;
 mod encode;
+mod pushed;
 mod request;
 mod state;
 mod text;
 
 pub use chunk::Chunks;
 pub use encode::{Native, Start};
-pub use request::{Asked, Create, on_text, parse};
+pub use pushed::{PushDecode, Pushed, Wrong};
+pub use request::{Asked, Create, nothing_asked, on_text, parse};
 pub use state::{Answer, State, events_url, rfc3339};
 pub use text::Text;

@@ -118,10 +118,9 @@ pub fn parse(body: &[u8]) -> Result<Asked, BadRequest> {
             return Err(BadRequest::of("messages", "`messages` is empty", "give at least one message"));
         }
         (None, None, Some(_)) => Vec::new(),
-        (None, None, None) => {
-            let remedy = "give `prompt`, a text, or `messages`, a list of {\"role\", \"content\"}, or a `template`";
-            return Err(BadRequest::of("prompt", "there is neither `prompt` nor `messages` nor `template`", remedy));
-        }
+        // Where the user's own code is the generator there may be nothing to ask; whether it is, the model says.
+        (None, None, None) if create.model.is_some() => Vec::new(),
+        (None, None, None) => return Err(nothing_asked()),
         (prompt, messages, _) => {
             let names =
                 [("prompt", prompt.is_some()), ("messages", messages.is_some()), ("template", template.is_some())];
@@ -179,6 +178,13 @@ pub fn parse(body: &[u8]) -> Result<Asked, BadRequest> {
         ..Prompt::default()
     };
     Ok(Asked { prompt, template })
+}
+
+/// Of a body that asks nothing.
+#[must_use]
+pub fn nothing_asked() -> BadRequest {
+    let remedy = "give `prompt`, a text, or `messages`, a list of {\"role\", \"content\"}, or a `template`";
+    BadRequest::of("prompt", "there is neither `prompt` nor `messages` nor `template`", remedy)
 }
 
 fn said(prompt: &str) -> Result<(), BadRequest> {
