@@ -5,6 +5,7 @@
 mod attach;
 mod forget;
 mod inspect;
+mod outbox;
 mod pass;
 mod quota;
 mod start;
@@ -100,6 +101,7 @@ pub struct Gateway {
     running: Mutex<HashMap<StreamId, Arc<Live>>>,
     /// Those that have ended, and are to be forgotten.
     fading: Mutex<HashMap<StreamId, forget::Fading>>,
+    outbox: outbox::Outbox,
     tasks: TaskTracker,
     draining: AtomicBool,
     closing: CancellationToken,
@@ -132,6 +134,7 @@ impl Gateway {
             limits,
             running: Mutex::default(),
             fading: Mutex::default(),
+            outbox: outbox::Outbox::default(),
             tasks: TaskTracker::new(),
             draining: AtomicBool::new(false),
             closing: CancellationToken::new(),

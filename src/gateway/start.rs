@@ -148,6 +148,7 @@ impl Gateway {
             about: serde_json::to_vec(&begin).expect("plain data").into(),
             prompt: kept.into(),
             keep: prompt.forget.then_some(self.forget_at_most()),
+            due: self.outbox.is_kept(),
             claims: claims.collect(),
             owner: owner.clone(),
         };
@@ -176,6 +177,7 @@ impl Gateway {
             let gateway = here.gateway.clone();
             // The supervisor catches what its backend does; this catches the supervisor.
             let ran = AssertUnwindSafe(generation.run()).catch_unwind().await;
+            gateway.outbox.news();
             if forget {
                 gateway.fade(readers); // before `here` goes: its readers are counted all the time
             }
