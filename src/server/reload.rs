@@ -119,8 +119,8 @@ impl InForce {
             changes.push("who may ask changed".to_owned());
         }
         self.auth.replace(known);
-        let Config { server, store, limits, log, .. } = self.config.clone();
-        self.config = Config { server, store, limits, log, ..new };
+        let Config { server, store, limits, log, webhooks, .. } = self.config.clone();
+        self.config = Config { server, store, limits, log, webhooks, ..new };
         self.opened = opened;
         Ok(changes)
     }

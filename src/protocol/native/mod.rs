@@ -12,5 +12,5 @@ mod text;
 pub use chunk::Chunks;
 pub use encode::{Native, Start};
 pub use request::{Asked, Create, on_text, parse};
-pub use state::{Answer, State, events_url, rfc3339};
+pub use state::{Answer, Fold, State, events_url, rfc3339};
 pub use text::Text;

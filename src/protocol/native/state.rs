@@ -144,6 +144,27 @@ impl Answer {
     }
 }
 
+/// The state of a stream, folded from its log.
+#[derive(Clone, Debug, Default)]
+pub struct Fold {
+    known: Summary,
+    answer: Answer,
+}
+
+impl Fold {
+    /// Folds in the next record.
+    pub fn take(&mut self, cursor: Cursor, record: &Record<'_>) {
+        self.answer.take(record);
+        self.known.take_record(cursor, record);
+    }
+
+    /// The state, with what was said.
+    #[must_use]
+    pub fn state(self, id: StreamId, created_at: u64, begin: Begin) -> State {
+        State::new(id, created_at, begin, self.known, Some(self.answer))
+    }
+}
+
 /// The path of a stream's events.
 #[must_use]
 pub fn events_url(id: StreamId) -> String {
