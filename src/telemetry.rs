@@ -199,9 +199,9 @@ impl Metrics {
         self.config_reloads.get_or_create(&ReloadLabels { result }).inc();
     }
 
-    /// The application was told of an answer, will be later, or never will be.
-    pub fn webhook(&self, outcome: &'static str) {
-        self.webhooks.get_or_create(&WebhookLabels { outcome }).inc();
+    /// So many times the application was told of an answer, will be later, or never will be.
+    pub fn webhooks(&self, outcome: &'static str, times: u64) {
+        self.webhooks.get_or_create(&WebhookLabels { outcome }).inc_by(times);
     }
 
     /// The last count of an answer's tokens. What the upstream did not count is not counted.
@@ -331,7 +331,7 @@ mod tests {
         metrics.reset("ahead");
         metrics.reloaded(true);
         metrics.reloaded(false);
-        metrics.webhook("retried");
+        metrics.webhooks("retried", 1);
         metrics.webhooks_due.set(3);
         metrics.used(&Usage { input_tokens: Some(9), ..Usage::default() });
 

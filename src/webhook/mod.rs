@@ -115,6 +115,10 @@ impl Webhooks {
     pub fn new(config: Config, gateway: Arc<Gateway>) -> Result<Arc<Self>, (&'static str, String)> {
         let (client, signer) = config.open()?;
         gateway.keep_outbox();
+        // There from the start, so that a rate can be seen from the first one on.
+        for outcome in ["delivered", "retried", "given_up"] {
+            gateway.metrics().webhooks(outcome, 0);
+        }
         Ok(Arc::new(Self { config, client, signer, gateway, failing: AtomicBool::new(false) }))
     }
 
@@ -215,11 +219,11 @@ impl Webhooks {
                 message.tries += 1;
                 let until = u128::from(ended) + self.config.give_up_after.as_millis();
                 if u128::from(unix_ms()) + pause.as_millis() <= until {
-                    metrics.webhook("retried");
+                    metrics.webhooks("retried", 1);
                     self.failed(id, &why);
                     return (message, Next::Again(pause));
                 }
-                metrics.webhook("given_up");
+                metrics.webhooks("given_up", 1);
                 warn!(%id, tries = message.tries, why, "the application was not told of an answer, and it is given up");
                 false
             }
@@ -228,14 +232,14 @@ impl Webhooks {
                 return (message, Next::Again(SOON));
             }
             Tried::Delivered => {
-                metrics.webhook("delivered");
+                metrics.webhooks("delivered", 1);
                 if self.failing.swap(false, Ordering::Relaxed) {
                     info!("the application takes what it is told again");
                 }
                 false
             }
             Tried::GivenUp(why) => {
-                metrics.webhook("given_up");
+                metrics.webhooks("given_up", 1);
                 warn!(%id, why, "the application was not told of an answer, and it is given up");
                 false
             }

@@ -23,3 +23,4 @@ mod slow;
 mod smoke;
 mod storm;
 mod upgrade;
+mod webhooks;
