@@ -325,3 +325,69 @@ fn unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        gateway::Limits,
+        id::NodeId,
+        route::Router,
+        store::{Last, NewStream, Store, memory::Memory},
+        telemetry::Metrics,
+    };
+
+    fn webhooks(backoff: &[u64]) -> (Arc<dyn Store>, Arc<Webhooks>) {
+        let store: Arc<dyn Store> = Arc::new(Memory::new(Duration::MAX, u64::MAX));
+        let router = Router::new(BTreeMap::new(), BTreeMap::new(), None);
+        let gateway = Gateway::new(store.clone(), router, Limits::default(), Arc::new(Metrics::new()));
+        let section = "url = \"http://127.0.0.1:1\"\nsecret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"";
+        let config: Config = toml::from_str(section).expect("a section");
+        let config = Config { backoff: backoff.iter().copied().map(Duration::from_secs).collect(), ..config };
+        (store, Webhooks::new(config, gateway).expect("right"))
+    }
+
+    async fn ended(store: &Arc<dyn Store>) -> StreamId {
+        let id = StreamId::new();
+        let (about, prompt, claims) = Default::default();
+        let new = NewStream { id, owner: String::new(), created_at: 0, about, prompt, claims, keep: None, due: true };
+        store.create(new).await.expect("created");
+        let lease = store.lease(id, NodeId::new()).await.expect("leased");
+        let batch = ["end"].into_iter().collect();
+        store.append(id, lease.next, lease.epoch, batch, Some(Last::default())).await.expect("appended");
+        id
+    }
+
+    #[tokio::test]
+    async fn a_look_takes_in_what_is_new_and_a_review_lets_go_of_what_is_gone() {
+        let ((store, webhooks), mut desk) = (webhooks(&[5]), Desk::default());
+        let mut ids = Vec::new();
+        for _ in 0..PAGE + 2 {
+            ids.push(ended(&store).await);
+        }
+        assert!(webhooks.look(&mut desk, false).await);
+        assert!(webhooks.look(&mut desk, false).await);
+        assert_eq!((desk.waiting.len(), desk.gone), (PAGE + 2, 0), "each once");
+        for id in [ids[0], ids[PAGE + 1]] {
+            store.remove(id).await.expect("removed");
+        }
+        let new = ended(&store).await;
+        assert!(webhooks.look(&mut desk, true).await);
+        assert_eq!((desk.waiting.len(), desk.gone), (PAGE + 1, 2));
+        let waiting: Vec<_> = desk.waiting.values().map(|message| message.id).collect();
+        assert!(waiting.contains(&new) && waiting.contains(&ids[1]) && !waiting.contains(&ids[0]));
+        assert!(webhooks.look(&mut desk, true).await);
+        assert_eq!((desk.waiting.len(), desk.gone), (PAGE + 1, 2));
+    }
+
+    #[test]
+    fn pauses_grow_to_the_last_and_vary() {
+        let (_, webhooks) = webhooks(&[5, 300]);
+        for (tries, seconds) in [(0, 5), (1, 300), (2, 300), (1000, 300)] {
+            let pauses: Vec<_> = (0..50).map(|_| webhooks.pause(tries).as_millis()).collect();
+            let least = seconds * 1000;
+            assert!(pauses.iter().all(|pause| (least..=least * 6 / 5).contains(pause)), "{tries}: {pauses:?}");
+            assert!(pauses.iter().any(|pause| *pause != pauses[0]));
+        }
+    }
+}
