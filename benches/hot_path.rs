@@ -251,7 +251,10 @@ const RECORDS: u64 = 100_000;
 async fn log(store: &dyn Store, beside: bool) -> StreamId {
     let id = StreamId::new();
     let (owner, about, prompt, claims) = (String::new(), Bytes::new(), Bytes::new(), vec![]);
-    store.create(NewStream { id, owner, created_at: 0, about, prompt, claims, keep: None }).await.expect("created");
+    store
+        .create(NewStream { id, owner, created_at: 0, about, prompt, claims, keep: None, due: false })
+        .await
+        .expect("created");
     let lease = store.lease(id, NodeId::new()).await.expect("leased");
     let (mut packer, mut path) = (Packer::default(), Path::new());
     let json = serde_json::from_str(r#"{"chunk":{"timings":{"prompt_n":5,"predicted_n":7,"predicted_ms":83.178}}}"#);

@@ -176,7 +176,8 @@ async fn answer(store: &Disk, n: usize) -> (StreamId, usize) {
     }
     let id = StreamId::new();
     let prompt = r#"{"model":"m"}"#.into();
-    let new = NewStream { id, owner: String::new(), created_at: 0, about, prompt, claims: vec![], keep: None };
+    let new =
+        NewStream { id, owner: String::new(), created_at: 0, about, prompt, claims: vec![], keep: None, due: false };
     store.create(new).await.expect("created");
     let lease = store.lease(id, NodeId::new()).await.expect("leased");
     let last = Last { summary: serde_json::to_vec(&summary).expect("plain data").into(), release: false };

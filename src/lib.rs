@@ -30,5 +30,6 @@ pub mod telemetry;
 pub mod api;
 pub mod config;
 pub mod server;
+pub mod webhook;
 
 pub mod cli;

@@ -98,6 +98,9 @@ pub struct Metrics {
     streams_ended: Family<Ended, Counter>,
     resets: Family<ResetLabels, Counter>,
     config_reloads: Family<ReloadLabels, Counter>,
+    /// Ended answers that the application is still to be told of.
+    pub webhooks_due: Gauge,
+    webhooks: Family<WebhookLabels, Counter>,
     input_tokens: Histogram,
     output_tokens: Histogram,
 }
@@ -126,6 +129,11 @@ struct ReloadLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WebhookLabels {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct TokenLabels {
     token_type: &'static str,
 }
@@ -148,6 +156,9 @@ impl Metrics {
             upstream_truncated: register
                 .add("lastword_upstream_truncated", "Upstream answers without their terminal mark"),
             config_reloads: register.add("lastword_config_reloads", "Configurations read while running, by result"),
+            webhooks_due: register
+                .add("lastword_webhooks_due", "Ended answers that the application is still to be told of"),
+            webhooks: register.add("lastword_webhooks", "Tries to tell the application of an ended answer, by outcome"),
             overhead: register.seconds(
                 "lastword_overhead",
                 "From an upstream's bytes to records that readers see",
@@ -186,6 +197,11 @@ impl Metrics {
     pub fn reloaded(&self, in_force: bool) {
         let result = if in_force { "applied" } else { "refused" };
         self.config_reloads.get_or_create(&ReloadLabels { result }).inc();
+    }
+
+    /// So many times the application was told of an answer, will be later, or never will be.
+    pub fn webhooks(&self, outcome: &'static str, times: u64) {
+        self.webhooks.get_or_create(&WebhookLabels { outcome }).inc_by(times);
     }
 
     /// The last count of an answer's tokens. What the upstream did not count is not counted.
@@ -315,6 +331,8 @@ mod tests {
         metrics.reset("ahead");
         metrics.reloaded(true);
         metrics.reloaded(false);
+        metrics.webhooks("retried", 1);
+        metrics.webhooks_due.set(3);
         metrics.used(&Usage { input_tokens: Some(9), ..Usage::default() });
 
         let mut samples = samples(&metrics);
@@ -346,6 +364,8 @@ mod tests {
                 "lastword_streams_ended_total{status=\"interrupted\",reason=\"\",protocol=\"chat\",backend=\"local\"} 1",
                 "lastword_streams_running 1",
                 "lastword_upstream_truncated_total 1",
+                "lastword_webhooks_due 3",
+                "lastword_webhooks_total{outcome=\"retried\"} 1",
             ]
         );
     }

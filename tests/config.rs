@@ -37,7 +37,7 @@ fn said_with<const N: usize>(text: &str, variables: [(&str, &str); N]) -> String
 fn base_url<'c>(config: &'c Config, backend: &str) -> &'c str {
     match &config.backends[backend] {
         Backend::OpenAi(http) | Backend::Responses(http) | Backend::Anthropic(http) => &http.base_url,
-        Backend::Mock(_) => panic!("{backend} is a mock"),
+        Backend::Mock(_) | Backend::Relay(_) | Backend::Push(_) => panic!("{backend} has none"),
     }
 }
 
@@ -501,6 +501,45 @@ fn tls_needs_both_files_and_what_they_should_hold() {
     assert!(said.contains("https://127.0.0.1:8080"), "{said}");
 }
 
+// Webhooks.
+
+/// 24 bytes.
+const WHSEC: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+#[test]
+fn who_is_told_of_answers_must_be_sound_and_what_is_not_is_named_with_its_remedy() {
+    let url = "url = \"https://app.example.com/hooks?token=hush\"";
+    for (keys, words) in [
+        (format!("secret = \"{WHSEC}\""), ":1: [webhooks] has no `url`"),
+        (format!("url = \"app.example.com\"\nsecret = \"{WHSEC}\""), ":2: webhooks.url is not a URL"),
+        (format!("url = \"ftp://app\"\nsecret = \"{WHSEC}\""), ":2: webhooks.url must begin with http:// or https://"),
+        (format!("url = \"https://me:hush@app/\"\nsecret = \"{WHSEC}\""), ":2: webhooks.url holds a user name"),
+        (url.to_owned(), ":1: webhooks.secret is missing"),
+        (format!("{url}\nsecret = \"hush\""), ":3: webhooks.secret does not begin with `whsec_`; `echo whsec_$("),
+        (format!("{url}\nsecret = \"whsec_hush!\""), ":3: webhooks.secret is not base64 behind `whsec_`; "),
+        (format!("{url}\nsecret = \"whsec_aHVzaA==\""), ":3: webhooks.secret must be 24 to 64 bytes behind `whsec_`; "),
+        (
+            format!("{url}\nsecret = \"{WHSEC}\"\nsecret_file = \"hush\""),
+            ":4: webhooks.secret_file stands beside `secret`; remove one of the two",
+        ),
+        (format!("{url}\nsecret_file = \"none\""), ":3: webhooks.secret_file cannot be read: "),
+        (format!("{url}\nsecret = \"{WHSEC}\"\nevents = []"), ":4: webhooks.events names none"),
+        (format!("{url}\nsecret = \"{WHSEC}\"\nevents = [\"done\"]"), ":4: unknown events `done`"),
+        (format!("{url}\nsecret = \"{WHSEC}\"\ntimeout = \"0s\""), ":4: webhooks.timeout must be longer than nothing"),
+        (format!("{url}\nsecret = \"{WHSEC}\"\nbackoff = []"), ":4: webhooks.backoff must hold one duration"),
+        (format!("{url}\nsecret = \"{WHSEC}\"\nbackoff = [\"0s\"]"), ":4: webhooks.backoff must hold one duration"),
+        (format!("{url}\nsecret = \"{WHSEC}\"\nbackoff = [\"5\"]"), ":4: webhooks.backoff: `5` is not a duration"),
+        (format!("{url}\nsecret = \"{WHSEC}\"\nretries = 3"), ":4: unknown key `retries` in [webhooks]"),
+    ] {
+        let said = said(&format!("[webhooks]\n{keys}"));
+        assert!(said.contains(words) && !said.contains("hush@") && !said.contains("token"), "{keys}: {said}");
+    }
+    let config = parse(&format!("[webhooks]\n{url}\nsecret = \"{WHSEC}\""));
+    let told = format!("{} {config:?}", Summary(&config));
+    assert!(told.contains("webhooks    https://app.example.com\n"), "{told}");
+    assert!(!told.contains("hush") && !told.contains("MfKQ") && !told.contains("/hooks"), "{told}");
+}
+
 // The example.
 
 /// The example with its examples in force, and files in this folder where it says there are some.
@@ -508,6 +547,7 @@ fn example(folder: &Path) -> String {
     let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let files = [
         ("/run/secrets/azure", "hush".to_owned()),
+        ("/run/secrets/webhook", WHSEC.to_owned()),
         ("/etc/lastword/cert.pem", certificate.cert.pem()),
         ("/etc/lastword/key.pem", certificate.signing_key.serialize_pem()),
     ];
@@ -528,9 +568,11 @@ fn the_example_has_the_defaults() {
     assert_eq!(format!("{as_it_is:#?}"), format!("{nothing:#?}"));
 
     let folder = tempfile::tempdir().unwrap();
-    // Of what a token can be signed with, one.
+    // Of what a token, or a webhook, can be signed with, one.
     let text = example(folder.path());
-    let others = |line: &&str| !line.starts_with("key_file = ") && !line.contains("${TOKEN_SECRET}");
+    let others = |line: &&str| {
+        !line.starts_with("key_file = ") && !line.contains("${TOKEN_SECRET}") && !line.contains("${WEBHOOK_SECRET}")
+    };
     let text: Vec<_> = text.lines().filter(others).collect();
     let variables =
         [("LOCAL_KEY", "k"), ("ANTHROPIC_API_KEY", "k"), ("LASTWORD_SECRET", "0123456789abcdef0123456789abcdef")];
@@ -539,6 +581,8 @@ fn the_example_has_the_defaults() {
     assert_eq!(local.timeouts, lastword::backend::Clocks::default());
     assert_eq!(local.max_line, lastword::backend::http::Config::new("").max_line);
     assert_eq!(names(&config.models), ["claude-*", "fast", "gemma-*"]);
+    let least = parse(&format!("[webhooks]\nurl = \"http://h\"\nsecret = \"{WHSEC}\""));
+    assert_eq!(format!("{:?}", config.webhooks), format!("{:?}", least.webhooks));
 }
 
 /// The keys that a section takes are asked of its own error message, so that a new one cannot be left out of the example.
@@ -560,6 +604,7 @@ fn the_example_has_every_key() {
         ("auth.jwt", "jwt"),
         ("prompts", "prompts"),
         ("log", "log"),
+        ("webhooks", "webhooks"),
         ("backends.mock", "mock"),
         ("backends.mock.tool_call", "tool_call"),
         ("backends.mock.fault", "fault"),
@@ -576,8 +621,13 @@ fn the_example_has_every_key() {
         there.entry(of).or_default().extend(table.keys().cloned());
         table.insert("0000".to_owned(), 0.into());
         let secret = "0123456789abcdef0123456789abcdef";
-        let variables =
-            [("LOCAL_KEY", "k"), ("ANTHROPIC_API_KEY", "k"), ("LASTWORD_SECRET", secret), ("TOKEN_SECRET", secret)];
+        let variables = [
+            ("LOCAL_KEY", "k"),
+            ("ANTHROPIC_API_KEY", "k"),
+            ("LASTWORD_SECRET", secret),
+            ("TOKEN_SECRET", secret),
+            ("WEBHOOK_SECRET", secret),
+        ];
         let said = said_with(&with_a_stranger.to_string(), variables);
         let (_, all) = said.split_once("; valid here: ").expect(&said);
         valid.entry(of).or_default().extend(all.split(", ").map(str::to_owned));

@@ -93,6 +93,8 @@ macro_rules! hold_to_the_contract {
                 an_end_is_taken_by_a_full_store
                 a_repeated_request_costs_a_full_store_nothing
                 all_removed_is_no_bytes
+                what_is_due_is_due_from_its_end_until_it_is_told
+                what_is_gone_is_due_no_longer
                 orphans_are_open_logs_whose_node_went_silent
                 a_log_that_nobody_leased_is_an_orphan_after_a_while
                 signals_reach_all_who_listen
@@ -661,6 +663,73 @@ async fn a_reader_beside_a_writer_sees_each_record_once(open: Open) {
     }
 }
 
+/// The streams that are due behind this place.
+async fn due(store: &Arc<dyn Store>, after: u64) -> Vec<StreamId> {
+    let due = store.due(after, ALL).await.expect("a list");
+    assert!(due.is_sorted_by_key(|(place, _)| *place) && due.iter().all(|(place, _)| *place > after));
+    due.into_iter().map(|(_, id)| id).collect()
+}
+
+fn to_be_told() -> NewStream {
+    NewStream { due: true, ..with_claims("ann", &[]) }
+}
+
+async fn what_is_due_is_due_from_its_end_until_it_is_told(open: Open) {
+    let store = plain(open);
+    let mut logs = Vec::new();
+    for keep in [None, Some(HOUR), None] {
+        logs.push(Log::of(&store, NewStream { keep, ..to_be_told() }).await);
+    }
+    let mut untold = Log::new(&store).await;
+    untold.end(&["end"]).await;
+    let [first, second, third] = &mut logs[..] else { unreachable!() };
+    third.say(&["one"]).await;
+    assert_eq!(due(&store, 0).await, [], "nothing has ended that is to be told");
+    for log in [&mut *third, first, second] {
+        log.end(&["end"]).await;
+    }
+    let ids = [third.id, first.id, second.id];
+    assert_eq!(due(&store, 0).await, ids, "in the order of their ends");
+    let page = store.due(0, 2).await.expect("a list");
+    assert_eq!(page.iter().map(|(_, id)| *id).collect::<Vec<_>>(), ids[..2]);
+    assert_eq!(due(&store, page[1].0).await, ids[2..]);
+    store.told(ids[0]).await.expect("told");
+    assert_eq!(due(&store, 0).await, ids[1..]);
+    for id in [ids[0], ids[2], untold.id, StreamId::new()] {
+        store.told(id).await.expect("also what is not due");
+    }
+    assert_eq!(due(&store, 0).await, [ids[1]]);
+    let mut late = Log::of(&store, to_be_told()).await;
+    late.end(&["end"]).await;
+    let last = store.due(0, ALL).await.expect("a list").last().map_or(0, |(place, _)| *place);
+    assert!(last > page[1].0, "a place is not given twice");
+    assert_eq!(due(&store, last - 1).await, [late.id]);
+    for log in logs.iter().chain([&late]) {
+        assert!(store.meta(log.id).await.expect("meta").closed(), "told or not, it is kept");
+    }
+}
+
+async fn what_is_gone_is_due_no_longer(open: Open) {
+    let store = open(HOUR, u64::MAX);
+    let mut logs = Vec::new();
+    for _ in 0..3 {
+        let mut log = Log::of(&store, to_be_told()).await;
+        log.end(&["end"]).await;
+        logs.push(log.id);
+    }
+    let mut fleeting = Log::of(&store, NewStream { keep: Some(HOUR / 2), ..to_be_told() }).await;
+    fleeting.end(&["end"]).await;
+    store.remove(logs[1]).await.expect("removed");
+    assert_eq!(due(&store, 0).await, [logs[0], logs[2], fleeting.id]);
+    advance(HOUR / 2).await;
+    assert_eq!(store.expire().await, Ok(1));
+    assert_eq!(due(&store, 0).await, [logs[0], logs[2]]);
+    advance(HOUR / 2).await;
+    assert_eq!(store.expire().await, Ok(2));
+    assert_eq!(due(&store, 0).await, []);
+    is_sound(&store).await;
+}
+
 async fn orphans_are_open_logs_whose_node_went_silent(open: Open) {
     let store = plain(open);
     let (alive, silent) = (NodeId::new(), NodeId::new());
@@ -996,6 +1065,7 @@ fn with_claims(owner: &str, claims: &[(ClaimKind, String)]) -> NewStream {
         prompt: Bytes::new(),
         claims: claims.iter().map(claim).collect(),
         keep: None,
+        due: false,
     }
 }
 

@@ -36,8 +36,8 @@ use crate::{
         ai_sdk::AiSdkEncode,
         chat::{ChatEncode, Envelope},
         messages::MessagesEncode,
-        native::{self, Answer, Asked, Chunks, Native, Start, Text, rfc3339},
-        relayed::{Relayed, Understood},
+        native::{self, Asked, Chunks, Fold, Native, Start, Text, rfc3339},
+        relayed::Relayed,
         responses::{self, ResponsesEncode},
     },
     record::summary::Summary,
@@ -76,7 +76,7 @@ pub(super) async fn create(
     let response = match wishes.format.filter(|format| *format != Format::Json) {
         None if begun.seen.is_none() => {
             let stream = api.gateway.stream(caller.owner(), begun.id).await?;
-            (StatusCode::CREATED, Json(state(&api, &caller, stream, None))).into_response()
+            (StatusCode::CREATED, Json(state(&api, &caller, stream))).into_response()
         }
         // Who says what it has seen wants the rest, in whatever form.
         format => {
@@ -195,7 +195,7 @@ pub(super) async fn list(
     let more = streams.len() > limit;
     streams.truncate(limit);
     let next = streams.last().filter(|_| more).map(|last| format!("/v1/streams?limit={limit}&before={}", last.meta.id));
-    let streams = streams.into_iter().map(|stream| state(&api, &caller, stream, None)).collect();
+    let streams = streams.into_iter().map(|stream| state(&api, &caller, stream)).collect();
     Ok(Json(Listing { streams, next }).into_response())
 }
 
@@ -319,26 +319,20 @@ fn first<F: Frame>(mut native: Native<F>, events_url: String) -> impl FnOnce(&St
 
 async fn full_state(api: &Arc<Api>, caller: &Caller, id: StreamId) -> Result<Response, Problem> {
     let stream = api.gateway.stream(caller.owner(), id).await?;
-    let mut answer = Answer::default();
-    let mut known = Summary::default();
-    let mut understood = Understood::default();
-    api.gateway
-        .records(id, Cursor::START, stream.meta.last, |cursor, record| {
-            answer.take(record);
-            understood.take(record, |event| answer.hear(event));
-            known.take_record(cursor, record);
-        })
-        .await?;
-    let stream = Stream { summary: Some(known), ..stream };
-    Ok(named(id, Json(state(api, caller, stream, Some(answer))).into_response()))
+    let mut fold = Fold::default();
+    let last = stream.meta.last;
+    api.gateway.records(id, Cursor::START, last, |cursor, record| fold.take(cursor, record)).await?;
+    let events_url = caller.events_url(api, id);
+    let state = native::State { events_url, ..fold.state(id, stream.meta.created_at, stream.begin) };
+    Ok(named(id, Json(state).into_response()))
 }
 
 /// Of a stream whose log was not read, what the store says: of one that runs, little more than that it does.
-fn state(api: &Api, caller: &Caller, stream: Stream, answer: Option<Answer>) -> native::State {
+fn state(api: &Api, caller: &Caller, stream: Stream) -> native::State {
     let Stream { meta, begin, summary, .. } = stream;
     let known = summary.unwrap_or_else(|| Summary { cursor: meta.last, ..Summary::default() });
     let events_url = caller.events_url(api, meta.id);
-    native::State { events_url, ..native::State::new(meta.id, meta.created_at, begin, known, answer) }
+    native::State { events_url, ..native::State::new(meta.id, meta.created_at, begin, known, None) }
 }
 
 /// JSON, whatever its content type (`curl -d` sends none of its own making), unless it says it is plain text.

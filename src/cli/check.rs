@@ -124,6 +124,9 @@ impl fmt::Display for Summary<'_> {
         for (name, backend) in &config.backends {
             writeln!(f, "backend     {name}: {backend}")?;
         }
+        if let Some(webhooks) = &config.webhooks {
+            writeln!(f, "webhooks    {}", webhooks.origin())?;
+        }
         for (name, model) in &config.models {
             let route: Vec<_> = model.route.iter().map(ToString::to_string).collect();
             writeln!(f, "model       {name}: {}", route.join(", "))?;

@@ -71,17 +71,29 @@ impl Client {
     /// When the URL is not a plain `http` or `https` one, or TLS finds no root certificates.
     pub fn new(base_url: &str, connect: Duration) -> Result<Self, Unusable> {
         let unusable = |why: &str| Unusable(why.to_owned());
-        let base = Url::parse(base_url)
-            .map_err(|why| Unusable(format!("is not a URL ({why}); write \"http://host:port/v1\"")))?;
-        if !matches!(base.scheme(), "http" | "https") {
-            return Err(unusable("must begin with http:// or https://"));
-        }
-        if !base.username().is_empty() || base.password().is_some() {
+        let base = parsed(base_url, "http://host:port/v1")?;
+        if has_credential(&base) {
             return Err(unusable("holds a user name or password; give the credential as `api_key` or in `headers`"));
         }
         if base.query().is_some() || base.fragment().is_some() {
             return Err(unusable("holds a query or fragment; parameters belong in `query`"));
         }
+        Self::of(base, connect)
+    }
+
+    /// A client of this one URL, query and all: requests go to the empty path below it.
+    ///
+    /// # Errors
+    /// As of [`Client::new`].
+    pub fn of_url(url: &str, connect: Duration) -> Result<Self, Unusable> {
+        let url = parsed(url, "https://host/path")?;
+        if has_credential(&url) || url.fragment().is_some() {
+            return Err(Unusable("holds a user name, a password or a fragment; leave them out".to_owned()));
+        }
+        Self::of(url, connect)
+    }
+
+    fn of(base: Url, connect: Duration) -> Result<Self, Unusable> {
         let http = connections(&base, connect)
             .build()
             .map_err(|error| Unusable(format!("cannot be reached with TLS: {}", root_cause(&error.without_url()))))?;
@@ -254,6 +266,18 @@ impl Client {
             Err(error) => Err(Error::new(Stage::Head, &origin, error)),
         }
     }
+}
+
+fn parsed(url: &str, example: &str) -> Result<Url, Unusable> {
+    let url = Url::parse(url).map_err(|why| Unusable(format!("is not a URL ({why}); write \"{example}\"")))?;
+    match url.scheme() {
+        "http" | "https" => Ok(url),
+        _ => Err(Unusable("must begin with http:// or https://".to_owned())),
+    }
+}
+
+fn has_credential(url: &Url) -> bool {
+    !url.username().is_empty() || url.password().is_some()
 }
 
 /// How connections to this origin are made and kept.

@@ -25,6 +25,9 @@ pub(super) fn check(config: &Config, document: &Document<'_>) -> Result<(), Erro
             format!("limits.keys.{name}: there is no [auth.keys.{name}]; the owner of a token is \"jwt:…\" here");
         return fault(&["limits", "keys", name], what);
     }
+    if let Some(Err((key, what))) = config.webhooks.as_ref().map(|webhooks| webhooks.check()) {
+        return fault(&["webhooks", key], format!("webhooks.{key} {what}"));
+    }
     if !config.server.listen.ip().is_loopback() && !config.auth.is_on() && !config.auth.off {
         let what = format!(
             "server.listen: {} can be reached from elsewhere, and nobody would need a key; make one with `lastword keys new NAME`, \

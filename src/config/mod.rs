@@ -31,7 +31,7 @@ use crate::{
         self, BadConfig, anthropic::Anthropic, mock::Mock, openai::OpenAi, push::Push, relay::Relay,
         responses::Responses,
     },
-    gateway, route, server, store, telemetry, template,
+    gateway, route, server, store, telemetry, template, webhook,
 };
 
 /// The file that is read from the working directory when none is named.
@@ -65,6 +65,8 @@ pub struct Config {
     pub prompts: template::Config,
     /// `[log]`
     pub log: telemetry::Config,
+    /// `[webhooks]`
+    pub webhooks: Option<webhook::Config>,
     /// `[backends.NAME]`
     pub backends: BTreeMap<String, Backend>,
     /// `[models.NAME]`
@@ -228,6 +230,7 @@ impl Config {
             differences("store", &self.store, &other.store),
             differences("limits", &self.limits, &other.limits),
             differences("log", &self.log, &other.log),
+            if self.webhooks == other.webhooks { Vec::new() } else { vec!["webhooks".to_owned()] },
         ]
         .concat()
     }
@@ -239,6 +242,9 @@ impl Config {
             *file = folder.join(&*file);
         }
         if let Some(file) = self.auth.jwt.as_mut().and_then(|jwt| jwt.key_file.as_mut()) {
+            *file = folder.join(&*file);
+        }
+        if let Some(file) = self.webhooks.as_mut().and_then(|webhooks| webhooks.secret_file.as_mut()) {
             *file = folder.join(&*file);
         }
         for backend in self.backends.values_mut() {

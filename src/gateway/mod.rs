@@ -6,6 +6,7 @@ mod attach;
 mod feed;
 mod forget;
 mod inspect;
+mod outbox;
 mod pass;
 mod quota;
 mod relay;
@@ -108,6 +109,7 @@ pub struct Gateway {
     feeds: feed::Feeds,
     /// The chats in which a request is relayed, and whether it has an answer is not known yet.
     openings: relay::Openings,
+    outbox: outbox::Outbox,
     tasks: TaskTracker,
     draining: AtomicBool,
     closing: CancellationToken,
@@ -142,6 +144,7 @@ impl Gateway {
             fading: Mutex::default(),
             feeds: feed::Feeds::default(),
             openings: relay::Openings::default(),
+            outbox: outbox::Outbox::default(),
             tasks: TaskTracker::new(),
             draining: AtomicBool::new(false),
             closing: CancellationToken::new(),

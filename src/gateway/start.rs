@@ -179,6 +179,7 @@ impl Gateway {
             about: serde_json::to_vec(&begin).expect("plain data").into(),
             prompt: kept.into(),
             keep: prompt.forget.then_some(self.forget_at_most()),
+            due: self.outbox.is_kept(),
             claims: claims.chain(chat).collect(),
             owner: owner.clone(),
         };
@@ -216,6 +217,7 @@ impl Gateway {
             // The supervisor catches what its backend does; this catches the supervisor.
             let ran = AssertUnwindSafe(generation.run()).catch_unwind().await;
             gateway.feeds.close(id);
+            gateway.outbox.news();
             if forget {
                 gateway.fade(readers); // before `here` goes: its readers are counted all the time
             }

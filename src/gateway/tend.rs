@@ -96,6 +96,7 @@ impl Gateway {
         let ended = Ended { status: end.status, reason: end.reason, protocol, backend };
         writer.end(end, stop.may_be_repeated()).await?;
         self.metrics.ended(&ended);
+        self.outbox.news();
         Ok(())
     }
 

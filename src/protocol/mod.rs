@@ -17,6 +17,7 @@ mod piece;
 pub mod relayed;
 pub mod responses;
 mod sink;
+mod understood;
 
 pub use complaint::Complaint;
 pub use fault::Fault;

@@ -27,8 +27,9 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::Notify,
     task::JoinHandle,
-    time::timeout,
+    time::{Instant, timeout, timeout_at},
 };
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use self::{
@@ -47,6 +48,7 @@ use crate::{
     store::{self, Engine},
     telemetry::Metrics,
     template::Templates,
+    webhook::Webhooks,
 };
 
 /// How long readers have to take the ends of their answers, when all answers have ended.
@@ -91,6 +93,31 @@ fn tell_the_manager(state: NotifyState<'_>) {
     }
 }
 
+/// The task that tells the application of answers, and how it is told to close.
+struct Telling {
+    task: JoinHandle<()>,
+    closing: CancellationToken,
+}
+
+impl Telling {
+    fn begin(webhooks: Arc<Webhooks>) -> Self {
+        let closing = CancellationToken::new();
+        Self { task: tokio::spawn(webhooks.tend(closing.clone())), closing }
+    }
+
+    /// What is under way may be finished until then.
+    async fn close(mut self, until: Instant) {
+        self.closing.cancel();
+        let _ = timeout_at(until, &mut self.task).await;
+    }
+}
+
+impl Drop for Telling {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
 /// A running server. Dropping it ends it at once.
 pub struct Server {
     address: SocketAddr,
@@ -101,6 +128,7 @@ pub struct Server {
     drain: Duration,
     accepting: JoinHandle<()>,
     tending: JoinHandle<()>,
+    telling: Option<Telling>,
     in_force: Option<InForce>,
     /// Tells the watch to look now.
     now: Arc<Notify>,
@@ -127,6 +155,8 @@ impl Server {
         let templates = Arc::new(Templates::new(config.prompts.path.clone()));
         let Config { server, store, limits, .. } = config.clone();
         let gateway = Gateway::new(store::open(&store, gateway::condense)?, router, limits, Arc::new(Metrics::new()));
+        let webhooks = config.webhooks.clone().map(|section| Webhooks::new(section, gateway.clone())).transpose();
+        let webhooks = webhooks.map_err(|(key, what)| anyhow!("webhooks.{key} {what}"))?;
         let folder = (store.engine == Engine::Disk).then_some(&*store.path);
         let auth = Arc::new(Auth::new(config.auth.clone(), folder).context("the secret that tickets are signed with")?);
         let tls = Tls::new(&server).map_err(|error| anyhow!("TLS: {error}"))?;
@@ -174,6 +204,7 @@ impl Server {
         let stop = Stop::default();
         let accepting = tokio::spawn(accept::accept(listener, tls.clone(), routes, limits, stop.clone()));
         let tending = tokio::spawn(gateway.clone().tend());
+        let telling = webhooks.map(Telling::begin);
         let admin = (store.engine == Engine::Disk).then(|| Admin::start(&store.path, gateway.clone()));
         if !address.ip().is_loopback() && !config.auth.is_on() {
             warn!("authentication is off: everybody who can reach {address} can ask and read");
@@ -189,6 +220,7 @@ impl Server {
             drain: server.drain,
             accepting,
             tending,
+            telling,
             now: Arc::default(),
             watching: None,
         })
@@ -225,11 +257,21 @@ impl Server {
         self.gateway.refuse_new();
         self.stop.drain(self.drain);
         info!("draining for at most {}", humantime::format_duration(self.drain));
+        let until = Instant::now() + self.drain;
         self.gateway.drain(self.drain).await;
-        if timeout(LAST_WORDS, &mut self.accepting).await.is_err() {
-            self.stop.abort();
-            let _ = timeout(LAST_WORDS, &mut self.accepting).await;
-        }
+        let telling = self.telling.take();
+        let told = async {
+            if let Some(telling) = telling {
+                telling.close(until.max(Instant::now() + LAST_WORDS)).await;
+            }
+        };
+        let heard = async {
+            if timeout(LAST_WORDS, &mut self.accepting).await.is_err() {
+                self.stop.abort();
+                let _ = timeout(LAST_WORDS, &mut self.accepting).await;
+            }
+        };
+        tokio::join!(told, heard);
         let _ = (&mut self.tending).await;
     }
 }

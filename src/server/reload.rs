@@ -119,8 +119,8 @@ impl InForce {
             changes.push("who may ask changed".to_owned());
         }
         self.auth.replace(known);
-        let Config { server, store, limits, log, .. } = self.config.clone();
-        self.config = Config { server, store, limits, log, ..new };
+        let Config { server, store, limits, log, webhooks, .. } = self.config.clone();
+        self.config = Config { server, store, limits, log, webhooks, ..new };
         self.opened = opened;
         Ok(changes)
     }
@@ -342,11 +342,13 @@ mod tests {
         let mut desk = Desk::new("default_model = \"mock/words\"");
         desk.look(2);
         let fixed = "default_model = \"mock/words\"\n[server]\nlisten = \"127.0.0.1:1\"\n[store]\nretain = \"2h\"\n\
-            [log]\nfilter = \"debug\"\n[limits]\nforget_all = true\n";
+            [log]\nfilter = \"debug\"\n[limits]\nforget_all = true\n[webhooks]\nurl = \"http://127.0.0.1:1\"\n\
+            secret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"\n";
         desk.write("lastword.toml", fixed);
         assert_eq!(desk.look(5), default("words", [1, 0]));
-        let waiting = ["server.listen", "store.retain", "limits.forget_all", "log.filter"];
+        let waiting = ["server.listen", "store.retain", "limits.forget_all", "log.filter", "webhooks"];
         assert_eq!(desk.watch.waiting, waiting);
+        assert!(desk.watch.in_force.config.webhooks.is_none());
         assert_eq!(desk.watch.in_force.config.server.listen.port(), 8080);
         desk.write("lastword.toml", "default_model = \"mock/words\"\n[server]\nheartbeat = \"15s\"\n");
         assert_eq!(desk.look(5), default("words", [2, 0]), "a default that is written down is no change");

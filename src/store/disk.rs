@@ -304,6 +304,28 @@ impl Store for Disk {
         }
     }
 
+    async fn due(&self, after: u64, n: usize) -> Result<Vec<(u64, StreamId)>, StoreError> {
+        let (page, seq) = {
+            let table = &self.shared.inner().table;
+            let page = table.due.page(after, n);
+            let seq = page.iter().filter_map(|(_, id)| table.entry(*id)).map(|entry| entry.seq).max();
+            (page, seq.unwrap_or_default())
+        };
+        self.settled(seq).await?;
+        Ok(page)
+    }
+
+    async fn told(&self, id: StreamId) -> Result<(), StoreError> {
+        let seq = {
+            let mut inner = self.shared.inner();
+            if !inner.table.due.has(id) {
+                return Ok(());
+            }
+            self.shared.change(&mut inner, vec![Op::Told { id }])?
+        };
+        self.settled(seq).await
+    }
+
     async fn renew(&self, node: NodeId) -> Result<(), StoreError> {
         self.shared.inner().table.heard(node);
         Ok(())

@@ -23,7 +23,7 @@ use tokio::{
 
 use super::{
     Batch, Chunk, Claim, ClaimKey, ClaimKind, Created, LEASE, Last, Lease, Meta, NewStream, Page, RAISE, Signal, Store,
-    StoreError,
+    StoreError, due::Due,
 };
 use crate::id::{Cursor, Epoch, NodeId, StreamId};
 
@@ -57,6 +57,7 @@ struct Table {
     finished: BTreeSet<(Instant, StreamId)>,
     /// Those of them that are erased at a time of their own.
     fleeting: BTreeSet<(Instant, StreamId)>,
+    due: Due,
     tombstones: BTreeSet<StreamId>,
     nodes: HashMap<NodeId, Instant>,
 }
@@ -155,6 +156,7 @@ impl Memory {
             }
         }
         table.open.remove(&id);
+        table.due.remove(id);
         release(table, &log, |_| true);
         let mut body = lock(&log.body);
         if let Some(ended) = body.ended {
@@ -233,6 +235,9 @@ impl Store for Memory {
                 lock(&log.body).ended = Some(now);
                 table.finished.insert((now, id));
                 log.new.keep.iter().for_each(|keep| _ = table.fleeting.insert((now + *keep, id)));
+                if log.new.due {
+                    table.due.insert(id);
+                }
             }
         }
         drop(table);
@@ -316,6 +321,15 @@ impl Store for Memory {
         body.epoch = Epoch(body.epoch.0 + 1);
         body.node = Some(node);
         Ok(Lease { epoch: body.epoch, next: body.last.plus(1) })
+    }
+
+    async fn due(&self, after: u64, n: usize) -> Result<Vec<(u64, StreamId)>, StoreError> {
+        Ok(self.table().due.page(after, n))
+    }
+
+    async fn told(&self, id: StreamId) -> Result<(), StoreError> {
+        self.table_mut().due.remove(id);
+        Ok(())
     }
 
     async fn renew(&self, node: NodeId) -> Result<(), StoreError> {

@@ -5,6 +5,7 @@
 
 pub mod batch;
 pub mod disk;
+mod due;
 mod inspect;
 pub mod memory;
 
@@ -180,6 +181,13 @@ pub trait Store: Send + Sync + 'static {
     /// Makes `node` the stream's one writer. Whoever wrote before is fenced off.
     async fn lease(&self, id: StreamId, node: NodeId) -> Result<Lease, StoreError>;
 
+    /// Closed streams that were created [`due`](NewStream::due) and that nobody has said were [`told`](Store::told), each with its
+    /// place: at most `n` behind the place `after`. What ends later has a later place; with another process the places begin anew.
+    async fn due(&self, after: u64, n: usize) -> Result<Vec<(u64, StreamId)>, StoreError>;
+
+    /// This stream is due no longer. Of one that is not, does nothing.
+    async fn told(&self, id: StreamId) -> Result<(), StoreError>;
+
     /// Says that `node` lives, and with it all leases it holds.
     async fn renew(&self, node: NodeId) -> Result<(), StoreError>;
 
@@ -234,6 +242,8 @@ pub struct NewStream {
     pub claims: Vec<Claim>,
     /// It lives in memory alone, whatever the engine, and is erased so long after its end; its id is then unknown.
     pub keep: Option<Duration>,
+    /// Somebody is to be told when it has ended: see [`Store::due`].
+    pub due: bool,
 }
 
 /// What came of [`Store::create`].

@@ -126,6 +126,7 @@ mod tests {
                 about: Default::default(),
                 prompt: Default::default(),
                 claims: vec![],
+                due: false,
                 keep: None,
             };
             store.create(empty).await.expect("created");

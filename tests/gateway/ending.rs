@@ -570,6 +570,7 @@ impl House {
             about: serde_json::to_vec(&Begin::default()).expect("JSON").into(),
             prompt: Bytes::new(),
             claims: vec![],
+            due: false,
             keep: None,
         };
         assert_eq!(self.store.create(new).await, Ok(Created::New));

@@ -26,3 +26,4 @@ mod slow;
 mod smoke;
 mod storm;
 mod upgrade;
+mod webhooks;

@@ -85,6 +85,14 @@ impl Store for Kept {
         self.store.lease(id, node).await
     }
 
+    async fn due(&self, after: u64, n: usize) -> Result<Vec<(u64, StreamId)>, StoreError> {
+        self.store.due(after, n).await
+    }
+
+    async fn told(&self, id: StreamId) -> Result<(), StoreError> {
+        self.settle(self.store.told(id).await)
+    }
+
     async fn renew(&self, node: NodeId) -> Result<(), StoreError> {
         self.store.renew(node).await
     }

@@ -8,7 +8,7 @@ use lastword::{
 };
 use tempfile::TempDir;
 
-use super::{HOUR, Log, chat, holder, key, records_of, with_claims};
+use super::{HOUR, Log, chat, due, holder, is_sound, key, records_of, to_be_told, with_claims};
 
 fn open(folder: &Path) -> Arc<dyn Store> {
     open_as(folder, Durability::Os)
@@ -101,6 +101,52 @@ async fn all_is_there_again_after_an_orderly_end_and_after_a_kill() {
         assert_eq!(holder(&store, "ann", &chat("c")).await, None);
         let again = with_claims("ann", &[key("k")]);
         assert_eq!(store.create(again).await, Ok(Created::Held(ended.id)));
+    }
+}
+
+#[tokio::test]
+async fn what_is_to_be_told_is_due_again_after_an_orderly_end_and_after_a_kill_and_what_was_told_is_not() {
+    for in_order in [true, false] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let disk = Arc::new(Disk::open(folder.path(), Durability::Os, HOUR, u64::MAX).expect("opens"));
+        let store: Arc<dyn Store> = disk.clone();
+        // Told and not told, with and without a checkpoint before the end, and before it was told.
+        let mut logs = Vec::new();
+        for _ in 0..7 {
+            logs.push(Log::of(&store, to_be_told()).await);
+        }
+        let [told, untold, late_told, late_untold, removed, running, never] = &mut logs[..] else { unreachable!() };
+        told.end(&["end"]).await;
+        untold.end(&["end"]).await;
+        store.told(told.id).await.expect("told");
+        removed.end(&["end"]).await;
+        disk.checkpoint().expect("checkpointed");
+        late_told.end(&["end"]).await;
+        disk.checkpoint().expect("checkpointed");
+        store.told(late_told.id).await.expect("told");
+        store.remove(removed.id).await.expect("removed");
+        late_untold.end(&["end"]).await;
+        running.say(&["one"]).await;
+        never.end(&["end"]).await;
+        store.told(never.id).await.expect("told");
+        let (expected, running) = ([untold.id, late_untold.id], running.id);
+        assert_eq!(due(&store, 0).await, expected);
+        drop(logs);
+        let kept = (!in_order).then(|| killed(folder.path()));
+        drop((store, disk));
+        let folder = kept.as_ref().unwrap_or(&folder);
+        let store = open(folder.path());
+        assert_eq!(due(&store, 0).await, expected);
+        let lease = store.lease(running, NodeId::new()).await.expect("leased");
+        Log { id: running, store: store.clone(), lease }.end(&["end"]).await;
+        assert_eq!(due(&store, 0).await, [expected[0], expected[1], running], "whoever ends it");
+        store.told(expected[0]).await.expect("told");
+        is_sound(&store).await;
+        drop(store);
+        let store = open(folder.path());
+        assert_eq!(due(&store, 0).await.len(), 2);
+        assert!(!due(&store, 0).await.contains(&expected[0]));
+        is_sound(&store).await;
     }
 }
 

@@ -33,6 +33,7 @@ impl Log {
             about: serde_json::to_vec(&Begin::default()).expect("plain data").into(),
             prompt: Bytes::new(),
             claims: vec![],
+            due: false,
             keep: None,
         };
         store.create(new).await.expect("created");

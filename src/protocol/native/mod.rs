@@ -14,5 +14,5 @@ pub use chunk::Chunks;
 pub use encode::{Native, Start};
 pub use pushed::{PushDecode, Pushed, Wrong};
 pub use request::{Asked, Create, nothing_asked, on_text, parse};
-pub use state::{Answer, State, events_url, rfc3339};
+pub use state::{Answer, Fold, State, events_url, rfc3339};
 pub use text::Text;

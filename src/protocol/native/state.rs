@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     event::{Attempt, Begin, Event, Failure, Json, PartType, Reason, Status, Usage},
     id::{Cursor, StreamId},
+    protocol::understood::Understood,
     record::{Kind, Record, summary::Summary},
 };
 
@@ -148,6 +149,30 @@ impl Answer {
             }
             _ => {}
         }
+    }
+}
+
+/// The state of a stream, folded from its log.
+#[derive(Default)]
+pub struct Fold {
+    known: Summary,
+    answer: Answer,
+    understood: Understood,
+}
+
+impl Fold {
+    /// Folds in the next record.
+    pub fn take(&mut self, cursor: Cursor, record: &Record<'_>) {
+        let Self { answer, understood, .. } = self;
+        answer.take(record);
+        understood.take(record, |event| answer.hear(event));
+        self.known.take_record(cursor, record);
+    }
+
+    /// The state, with what was said.
+    #[must_use]
+    pub fn state(self, id: StreamId, created_at: u64, begin: Begin) -> State {
+        State::new(id, created_at, begin, self.known, Some(self.answer))
     }
 }
 

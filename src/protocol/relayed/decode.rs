@@ -4,10 +4,9 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::BytesMut;
 use memchr::memchr2;
 
-use super::Note;
 use crate::{
     event::{Custom, Event, Raw},
-    protocol::{Decode, DecodeError, Dialect},
+    protocol::{Decode, DecodeError, Dialect, understood::Note},
     wire::sse::{Blocks, Parser, write_event},
 };
 

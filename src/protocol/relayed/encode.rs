@@ -6,11 +6,10 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::BytesMut;
 use serde::Deserialize;
 
-use super::Note;
 use crate::{
     event::{End, Event, Raw, Status},
     id::{Cursor, StreamId},
-    protocol::{Dialect, Encode, Numbered},
+    protocol::{Dialect, Encode, Numbered, understood::Note},
     record::{Kind, Record},
     wire::sse::{EventId, put_id, write_event},
 };

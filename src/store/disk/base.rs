@@ -22,7 +22,8 @@ use super::{
     code::{self, Row},
     folder::remedy,
     form::{
-        self, BLOCKS, Broken, CLAIMS, CONDENSED, FINISHED, GONE, OPEN, OWNERS, PROMPTS, STREAMS, State, VERSION, get,
+        self, BLOCKS, Broken, CLAIMS, CONDENSED, DUE, FINISHED, GONE, OPEN, OWNERS, PROMPTS, STREAMS, State, VERSION,
+        get,
     },
     medium::Medium,
 };
@@ -191,9 +192,18 @@ impl Base {
 
     /// The streams that are not closed.
     pub(super) fn opened(&self) -> Result<Vec<StreamId>, StoreError> {
+        self.listed(OPEN)
+    }
+
+    /// The closed streams that somebody is still to be told of.
+    pub(super) fn due(&self) -> Result<Vec<StreamId>, StoreError> {
+        self.listed(DUE)
+    }
+
+    fn listed(&self, table: form::Table) -> Result<Vec<StreamId>, StoreError> {
         self.read(|read| {
-            let open = read.open_table(OPEN)?;
-            let ids = open.iter()?.map(|entry| Ok(code::id_behind(entry?.0.value())));
+            let listed = read.open_table(table)?;
+            let ids = listed.iter()?.map(|entry| Ok(code::id_behind(entry?.0.value())));
             ids.filter_map(Result::transpose).collect()
         })
     }
@@ -325,7 +335,7 @@ impl Base {
             let (mut blocks, mut owners) = (write.open_table(BLOCKS)?, write.open_table(OWNERS)?);
             let (mut finished, mut open) = (write.open_table(FINISHED)?, write.open_table(OPEN)?);
             let (mut claims, mut gone) = (write.open_table(CLAIMS)?, write.open_table(GONE)?);
-            let mut condensed = write.open_table(CONDENSED)?;
+            let (mut condensed, mut due) = (write.open_table(CONDENSED)?, write.open_table(DUE)?);
             for Changed { id, row, prompt, behind, blocks: chunks, condensed: short } in &changes.streams {
                 let key = &id.to_bytes()[..];
                 streams.insert(key, &row.write(*id)[..])?;
@@ -347,8 +357,14 @@ impl Base {
                     Some(_) => {
                         open.remove(key)?;
                         finished.insert(&code::ended_key(row.ended_at, *id)[..], &[][..])?;
+                        if row.due {
+                            due.insert(key, &[][..])?;
+                        }
                     }
                 }
+            }
+            for id in &changes.told {
+                due.remove(&id.to_bytes()[..])?;
             }
             for (id, expired) in &changes.gone {
                 let key = &id.to_bytes()[..];
@@ -368,6 +384,7 @@ impl Base {
                 }
                 prompts.remove(key)?;
                 open.remove(key)?;
+                due.remove(key)?;
                 let (low, high) = (code::key(*id, 0), code::key(*id, u64::MAX));
                 blocks.retain_in(&low[..]..=&high[..], |_, _| false)?;
                 condensed.retain_in(&low[..]..=&high[..], |_, _| false)?;

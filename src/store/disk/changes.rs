@@ -15,6 +15,8 @@ pub(super) struct Changes {
     pub streams: Vec<Changed>,
     pub claims: Vec<(ClaimKey, Option<StreamId>)>,
     pub gone: Vec<(StreamId, bool)>,
+    /// Those of the closed streams, in here or before, that were told of.
+    pub told: Vec<StreamId>,
 }
 
 /// A stream that has changed.

@@ -21,6 +21,8 @@ pub(super) enum Op {
     Leap { id: StreamId, next: Cursor },
     /// A stream goes, and with `expired` is remembered.
     Drop { id: StreamId, expired: bool },
+    /// A closed stream was told of.
+    Told { id: StreamId },
 }
 
 /// How a log was closed.
@@ -36,7 +38,7 @@ impl Op {
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         match self {
             Self::Create(new) => {
-                out.push(1);
+                out.push(if new.due { 5 } else { 1 });
                 out.extend(new.id.to_bytes());
                 put_bytes(out, new.owner.as_bytes());
                 out.extend(new.created_at.to_le_bytes());
@@ -68,6 +70,10 @@ impl Op {
                 out.extend(id.to_bytes());
                 out.push((*expired).into());
             }
+            Self::Told { id } => {
+                out.push(6);
+                out.extend(id.to_bytes());
+            }
         }
     }
 
@@ -83,11 +89,12 @@ impl Op {
     fn read(take: &mut Take<'_>) -> Option<Self> {
         let (kind, id) = (take.byte()?, take.id()?);
         Some(match kind {
-            1 => {
+            1 | 5 => {
                 let (owner, created_at) = (take.text()?, take.number()?);
                 let (about, prompt, claims) = (take.bytes()?, take.bytes()?, take.claims()?);
                 let keep = take.option(|take| take.number().map(Duration::from_millis))?;
-                Self::Create(Box::new(NewStream { id, owner, created_at, about, prompt, claims, keep }))
+                let due = kind == 5;
+                Self::Create(Box::new(NewStream { id, owner, created_at, about, prompt, claims, keep, due }))
             }
             2 => {
                 let (at, batch) = (Cursor(take.number()?), take.batch()?);
@@ -97,6 +104,7 @@ impl Op {
             }
             3 => Self::Leap { id, next: Cursor(take.number()?) },
             4 => Self::Drop { id, expired: take.flag()? },
+            6 => Self::Told { id },
             _ => return None,
         })
     }
@@ -120,6 +128,8 @@ pub(super) struct Row {
     pub bytes: u64,
     /// Its writer's. A later process has none of the writers of an earlier one, so this is here for closed logs alone.
     pub epoch: Epoch,
+    /// Somebody is to be told of its end. Of a closed stream, that somebody was to be: [`super::form::DUE`] knows whether.
+    pub due: bool,
 }
 
 impl Row {
@@ -156,6 +166,10 @@ impl Row {
         for number in [self.created_at, self.last.0, self.ended_at, self.bytes, self.epoch.0] {
             out.extend(number.to_le_bytes());
         }
+        // Rows of earlier forms end before it.
+        if self.due {
+            out.push(1);
+        }
         sealed(id, &out)
     }
 
@@ -174,6 +188,7 @@ impl Row {
             ended_at: take.number()?,
             bytes: take.number()?,
             epoch: Epoch(take.number()?),
+            due: take.byte().is_some_and(|due| due == 1),
         })
     }
 }
@@ -404,15 +419,18 @@ mod tests {
             prompt: "prompt".into(),
             claims: claims(),
             keep: Some(Duration::from_millis(7)),
+            due: false,
         };
         let end = Some(End { summary: "s".into(), release: true, at: 8 });
         let batch: Batch = ["one", ""].into_iter().collect();
         let ops = [
+            Op::Create(Box::new(NewStream { due: true, ..new.clone() })),
             Op::Create(Box::new(new)),
             Op::Append { id, at: Cursor(3), batch: batch.clone(), end },
             Op::Append { id, at: Cursor(3), batch, end: None },
             Op::Leap { id, next: Cursor(9) },
             Op::Drop { id, expired: true },
+            Op::Told { id },
         ];
         for op in &ops {
             let mut bytes = Vec::new();
@@ -432,7 +450,10 @@ mod tests {
             ended_at: 5,
             bytes: 6,
             epoch: Epoch(7),
+            due: true,
         };
+        let plain = Row { due: false, ..row.clone() };
+        assert_eq!(Row::read(id, &plain.write(id)), Some(plain));
         let written = row.write(id);
         assert_eq!(Row::read(id, &written), Some(row));
         assert_eq!(Row::read(StreamId::new(), &written), None);

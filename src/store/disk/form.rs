@@ -5,8 +5,10 @@ use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefi
 
 use super::code;
 
-/// The form of these tables. The first had no [`CONDENSED`], the second no checksums over rows, prompts and the state.
-pub(super) const VERSION: u64 = 3;
+/// The form of these tables. The first had no [`CONDENSED`], the second no checksums over rows, prompts and the state, the third no [`DUE`].
+pub(super) const VERSION: u64 = 4;
+/// The first form with checksums.
+const SUMMED: u64 = 3;
 
 pub(super) type Broken<T> = Result<T, redb::Error>;
 pub(super) type Table = TableDefinition<'static, &'static [u8], &'static [u8]>;
@@ -28,7 +30,9 @@ pub(super) const FINISHED: Table = Table::new("finished");
 pub(super) const OPEN: Table = Table::new("open");
 /// Streams that have expired.
 pub(super) const GONE: Table = Table::new("gone");
-const TABLES: [Table; 9] = [STREAMS, PROMPTS, BLOCKS, CONDENSED, OWNERS, CLAIMS, FINISHED, OPEN, GONE];
+/// Closed streams that somebody is still to be told of.
+pub(super) const DUE: Table = Table::new("due");
+const TABLES: [Table; 10] = [STREAMS, PROMPTS, BLOCKS, CONDENSED, OWNERS, CLAIMS, FINISHED, OPEN, GONE, DUE];
 pub(super) const STATE: TableDefinition<'static, &'static str, u64> = TableDefinition::new("state");
 
 /// What is known of the store as a whole, at a checkpoint.
@@ -123,7 +127,7 @@ pub(super) fn prepare(database: &Database) -> Broken<u64> {
         Ok(state) => {
             let version = number(&state, "version")?;
             // It would be brought into this form twice.
-            if version < VERSION && state.get("sum")?.is_some() {
+            if version < SUMMED && state.get("sum")?.is_some() {
                 return Err(redb::Error::Corrupted("what it says of its form has changed".to_owned()));
             }
             Some(version)
@@ -138,7 +142,7 @@ pub(super) fn prepare(database: &Database) -> Broken<u64> {
     for table in TABLES {
         write.open_table(table)?;
     }
-    if there.is_some() {
+    if there.is_some_and(|version| version < SUMMED) {
         seal(&write, STREAMS)?;
         seal(&write, PROMPTS)?;
         let state = State::read(&write.open_table(STATE)?)?;

@@ -147,7 +147,7 @@ fn left(medium: &Arc<dyn Medium>) -> Result<(Base, Table, State), StoreError> {
     Ok((base, table, state))
 }
 
-/// The streams of the base that were left open. A damaged one is left out, or goes on behind what can be read of it.
+/// The streams of the base that were left open, and which of the others somebody is to be told of. A damaged one is left out, or goes on behind what can be read of it.
 fn left_open(base: &Base) -> Result<Table, StoreError> {
     let mut table = Table::default();
     for id in base.opened()? {
@@ -164,5 +164,6 @@ fn left_open(base: &Base) -> Result<Table, StoreError> {
             Err(error) => return Err(error),
         }
     }
+    base.due()?.into_iter().for_each(|id| table.due.insert(id));
     Ok(table)
 }

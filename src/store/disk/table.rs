@@ -4,6 +4,8 @@
 //! base; what is gone in here is gone, whatever the base says. A stream that nobody wants kept is in here alone: no frame of the log
 //! and no checkpoint ever speaks of it.
 
+mod moved;
+
 use std::{
     cmp::Reverse,
     collections::{BTreeSet, HashMap, HashSet},
@@ -13,13 +15,12 @@ use tokio::time::Instant;
 
 use super::{
     base::Base,
-    changes::{Changed, Changes},
     code::{End, Op, Row},
     entry::Entry,
 };
 use crate::{
     id::{Cursor, Epoch, NodeId, StreamId},
-    store::{Batch, ClaimKey, ClaimKind, NewStream, StoreError},
+    store::{Batch, ClaimKey, ClaimKind, NewStream, StoreError, due::Due},
 };
 
 /// What a log costs beside its records. An estimate, so that a million empty logs count.
@@ -38,6 +39,10 @@ pub(super) struct Table {
     /// When those streams that have ended are erased.
     fleeting: BTreeSet<(u64, StreamId)>,
     gone: HashMap<StreamId, Gone>,
+    /// Closed streams that somebody is still to be told of, those of the base included.
+    pub due: Due,
+    /// Those that were told of since the last checkpoint, and the frame that said so.
+    told: HashMap<StreamId, u64>,
     dirty: HashSet<StreamId>,
     nodes: HashMap<NodeId, Instant>,
     /// What all streams count, those of the base included and those that are here alone not.
@@ -73,6 +78,10 @@ impl Table {
         }
     }
 
+    pub(super) fn entry(&self, id: StreamId) -> Option<&Entry> {
+        self.logs.get(&id)
+    }
+
     pub(super) fn entry_mut(&mut self, id: StreamId) -> Option<&mut Entry> {
         self.logs.get_mut(&id)
     }
@@ -94,7 +103,9 @@ impl Table {
     pub(super) fn is_told(&self, op: &Op) -> bool {
         match op {
             Op::Create(new) => new.keep.is_none(),
-            Op::Append { id, .. } | Op::Leap { id, .. } | Op::Drop { id, .. } => !self.is_fleeting(*id),
+            Op::Append { id, .. } | Op::Leap { id, .. } | Op::Drop { id, .. } | Op::Told { id } => {
+                !self.is_fleeting(*id)
+            }
         }
     }
 
@@ -250,6 +261,11 @@ impl Table {
                 }
             }
             Op::Drop { id, expired } => return self.drop_log(id, expired, seq, base),
+            Op::Told { id } => {
+                if self.due.remove(id) && !self.is_fleeting(id) {
+                    self.told.insert(id, seq);
+                }
+            }
         }
         Ok(())
     }
@@ -269,7 +285,7 @@ impl Table {
                 }
             }
         }
-        let NewStream { id, owner, created_at, about, prompt, claims, keep } = new;
+        let NewStream { id, owner, created_at, about, prompt, claims, keep, due } = new;
         let row = Row {
             owner,
             created_at,
@@ -282,6 +298,7 @@ impl Table {
             ended_at: 0,
             bytes,
             epoch: Epoch::default(),
+            due,
         };
         match keep {
             Some(keep) => {
@@ -332,11 +349,15 @@ impl Table {
             Some(keep) => self.fleeting.insert((at.saturating_add(keep), id)),
             None => self.finished.insert((at, id)),
         };
+        if entry.row.due {
+            self.due.insert(id);
+        }
         let row = entry.row.clone();
         self.release(id, &row, seq, base, |kind| kind == ClaimKind::Chat || release)
     }
 
     fn drop_log(&mut self, id: StreamId, expired: bool, seq: u64, base: &Base) -> Result<(), StoreError> {
+        self.due.remove(id);
         let row = match self.logs.remove(&id) {
             Some(entry) => {
                 entry.head.send_modify(|(_, closed)| *closed = true);
@@ -387,55 +408,6 @@ impl Table {
             }
         }
         Ok(())
-    }
-
-    /// Whether a checkpoint would have anything to do.
-    pub(super) fn is_dirty(&self) -> bool {
-        !(self.dirty.is_empty() && self.gone.is_empty() && self.claims.is_empty())
-    }
-
-    /// All that has changed since the last checkpoint, the blocks not yet cut: that is better done without the lock.
-    pub(super) fn changes(&mut self) -> Changes {
-        let streams = self.dirty.drain().filter_map(|id| {
-            let entry = self.logs.get(&id)?;
-            let (row, prompt, blocks) = (entry.row.clone(), entry.prompt.clone(), entry.chunks.clone());
-            Some(Changed { id, row, prompt, behind: entry.sealed, blocks, condensed: Vec::new() })
-        });
-        Changes {
-            streams: streams.collect(),
-            claims: self.claims.iter().map(|(claim, (_, holder))| (claim.clone(), *holder)).collect(),
-            gone: self.gone.iter().map(|(id, gone)| (*id, gone.expired)).collect(),
-            ..Changes::default()
-        }
-    }
-
-    /// What `changes` brought is not in the base after all.
-    pub(super) fn not_stored(&mut self, changes: &Changes) {
-        self.dirty.extend(changes.streams.iter().map(|stream| stream.id).filter(|id| self.logs.contains_key(id)));
-    }
-
-    /// What `changes` brought is in the base, and needs not be here any longer.
-    pub(super) fn stored(&mut self, changes: &Changes) {
-        let seq = changes.state.seq;
-        self.claims.retain(|_, (at, _)| *at > seq);
-        self.gone.retain(|_, gone| gone.seq > seq);
-        for Changed { id, row, blocks, .. } in &changes.streams {
-            let Some(entry) = self.logs.get_mut(id) else { continue };
-            entry.prompt = None;
-            if row.summary.is_some() {
-                self.finished.remove(&(row.ended_at, *id));
-                if let Some(streams) = self.owners.get_mut(&row.owner) {
-                    streams.remove(id);
-                    if streams.is_empty() {
-                        self.owners.remove(&row.owner);
-                    }
-                }
-                self.logs.remove(id);
-            } else {
-                entry.seal(blocks);
-            }
-        }
-        self.floor = [0; 24];
     }
 }
 

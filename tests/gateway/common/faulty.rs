@@ -130,6 +130,14 @@ impl Store for Faulty {
         self.memory.lease(id, node).await
     }
 
+    async fn due(&self, after: u64, n: usize) -> Result<Vec<(u64, StreamId)>, StoreError> {
+        self.memory.due(after, n).await
+    }
+
+    async fn told(&self, id: StreamId) -> Result<(), StoreError> {
+        self.memory.told(id).await
+    }
+
     async fn renew(&self, node: NodeId) -> Result<(), StoreError> {
         self.renewed.fetch_add(1, SeqCst);
         self.memory.renew(node).await

@@ -1,10 +1,7 @@
 use super::*;
 use crate::{
     event::{Begin, Failure},
-    protocol::{
-        DecodeError,
-        relayed::{RelayDecode, Understood},
-    },
+    protocol::{DecodeError, relayed::RelayDecode, understood::Understood},
     record::write,
 };
 

@@ -6,7 +6,7 @@ use redb::{ReadOnlyTable, ReadTransaction, ReadableTable};
 
 use super::{
     super::{LEAP, code},
-    BLOCKS, Base, Broken, CLAIMS, CONDENSED, Cursor, FINISHED, GONE, OPEN, OWNERS, PROMPTS, Row, STREAMS, State,
+    BLOCKS, Base, Broken, CLAIMS, CONDENSED, Cursor, DUE, FINISHED, GONE, OPEN, OWNERS, PROMPTS, Row, STREAMS, State,
     StoreError, StreamId,
 };
 use crate::store::{Checked, ClaimKind, Ends, Fault};
@@ -76,6 +76,7 @@ struct Tables {
     open: Open,
     claims: Open,
     gone: Open,
+    due: Open,
 }
 
 /// What a stream's row says, where there is one.
@@ -97,6 +98,7 @@ impl Tables {
             open: read.open_table(OPEN)?,
             claims: read.open_table(CLAIMS)?,
             gone: read.open_table(GONE)?,
+            due: read.open_table(DUE)?,
         })
     }
 
@@ -205,12 +207,15 @@ impl Tables {
     /// Whether what lists streams lists those that belong there.
     fn indexes(&self, found: &mut Found) -> Broken<()> {
         type Agrees = fn(&[u8], StreamId, &Row) -> bool;
-        let lists: [(&Open, &str, Agrees); 3] = [
+        let lists: [(&Open, &str, Agrees); 4] = [
             (&self.owners, "an owner's list names it wrongly", |key, id, row| key == code::owner_key(&row.owner, id)),
             (&self.finished, "the list of finished streams names it wrongly", |key, id, row| {
                 row.summary.is_some() && key == code::ended_key(row.ended_at, id)
             }),
             (&self.open, "the list of running streams names it wrongly", |_, _, row| row.summary.is_none()),
+            (&self.due, "the list of those to be told of names it wrongly", |_, _, row| {
+                row.summary.is_some() && row.due
+            }),
         ];
         for (list, what, agrees) in lists {
             for entry in list.iter()? {
