@@ -95,6 +95,7 @@ impl House {
             max_upload: Default::default(),
             body_timeout: second * 60,
             cors: vec![],
+            ai_sdk: Default::default(),
             hosts: None,
         };
         let auth = Arc::new(Auth::new(auth::Config::default(), None).expect("a secret"));
@@ -109,7 +110,11 @@ impl House {
 
     async fn start(&self) -> StreamId {
         let prompt: Prompt = native::parse(br#"{"prompt":"hi"}"#).expect("a prompt").prompt;
-        self.gateway.start(Ask { owner: String::new(), prompt, idempotency: None }).await.expect("it starts").id
+        self.gateway
+            .start(Ask { owner: String::new(), prompt, idempotency: None, chat: None })
+            .await
+            .expect("it starts")
+            .id
     }
 
     /// A reader's body, its first bytes read.

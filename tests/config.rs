@@ -131,12 +131,12 @@ fn a_kind_or_an_engine_that_is_not_there_is_told_the_ones_that_are() {
         ("[store]\nengine = \"memroy\"", ":2: unknown engine `memroy` in [store]; did you mean `memory`?"),
         (
             "[backends.a]\nkind = \"gemini\"",
-            ":2: kind `gemini` is not in this build; valid here: mock, openai, responses, anthropic",
+            ":2: kind `gemini` is not in this build; valid here: mock, openai, responses, anthropic, relay, push",
         ),
         ("[backends.a]\n\nkind = \"opnai\"", ":3: unknown kind `opnai` in [backends.a]; did you mean `openai`?"),
         (
             "\n[backends.a]\nbase_url = \"x\"",
-            ":2: [backends.a] has no `kind`; valid here: mock, openai, responses, anthropic",
+            ":2: [backends.a] has no `kind`; valid here: mock, openai, responses, anthropic, relay, push",
         ),
         ("[backends.a]\nkind = 5", ":2: backends.a.kind: expected a string"),
         ("\n[backends.a]\nkind = \"openai\"", ":2: [backends.a] has no `base_url`"),
@@ -247,15 +247,15 @@ fn a_mistake_in_an_override_names_the_variable() {
         (
             "LASTWORD_BACKENDS__A__KIND",
             "gemini",
-            "kind `gemini` is not in this build; valid here: mock, openai, responses, anthropic",
+            "kind `gemini` is not in this build; valid here: mock, openai, responses, anthropic, relay, push",
         ),
         (
             "LASTWORD_BACKENDS__A__API_KEY",
             "k",
-            "[backends.a] has no `kind`; valid here: mock, openai, responses, anthropic",
+            "[backends.a] has no `kind`; valid here: mock, openai, responses, anthropic, relay, push",
         ),
         ("LASTWORD_LOG__FILTER", "${NOT}", "log.filter: the environment variable `NOT` is not set"),
-        ("LASTWORD_DEFAULT_MODEL", "x/y", "default_model `x/y`: there is no backend `x`; valid here: mock"),
+        ("LASTWORD_DEFAULT_MODEL", "x/y", "default_model `x/y`: there is no backend `x`; valid here: mock, push"),
     ] {
         assert_eq!(
             said_with("[server]\nlisten = \"127.0.0.1:1\"", [(variable, value)]),
@@ -319,7 +319,7 @@ fn without_anything_there_is_a_mock_on_loopback() {
     assert_eq!(config.file, None);
     assert_eq!(config.server, lastword::server::config::Config::default());
     assert_eq!(config.server.listen.to_string(), "127.0.0.1:8080");
-    assert_eq!(names(&config.backends), ["mock"]);
+    assert_eq!(names(&config.backends), ["mock", "push"]);
     assert_eq!(config.default_model.as_deref(), Some("mock/words"));
     assert_eq!(config.store.path, folder.path().join("data"));
 }
@@ -349,7 +349,7 @@ fn a_key_in_the_environment_enables_its_backend_but_is_not_asked_unasked() {
         ("GEMINI_API_KEY", "sk-3"),
     ]);
     let config = Config::parse("none", "", &variables, &[]).unwrap();
-    assert_eq!(names(&config.backends), ["anthropic", "mock", "ollama", "openai"]);
+    assert_eq!(names(&config.backends), ["anthropic", "mock", "ollama", "openai", "push"]);
     assert_eq!(base_url(&config, "anthropic"), "https://api.anthropic.com/v1");
     assert_eq!(base_url(&config, "openai"), "https://api.openai.com/v1");
     assert_eq!(base_url(&config, "ollama"), "http://gpu:11434/v1");
@@ -360,7 +360,7 @@ fn a_key_in_the_environment_enables_its_backend_but_is_not_asked_unasked() {
     assert_eq!(anthropic.api_key.as_ref().unwrap().expose(), "sk-2");
 
     let empty = Config::parse("none", "", &env([("OPENAI_API_KEY", ""), ("OLLAMA_HOST", " ")]), &[]).unwrap();
-    assert_eq!(names(&empty.backends), ["mock"]);
+    assert_eq!(names(&empty.backends), ["mock", "push"]);
     let named = Config::parse("f", "[backends.m]\nkind = \"mock\"", &variables, &[]).unwrap();
     assert_eq!(names(&named.backends), ["m"], "a file that names backends has only those");
 }
@@ -613,6 +613,8 @@ fn the_example_has_every_key() {
         ("backends.anthropic", "openai"),
         ("backends.openai", "openai"),
         ("backends.local.timeouts", "timeouts"),
+        ("backends.push", "push"),
+        ("backends.app", "relay"),
         ("models.fast", "models"),
     ] {
         let mut with_a_stranger = example.clone();
@@ -633,7 +635,7 @@ fn the_example_has_every_key() {
         valid.entry(of).or_default().extend(all.split(", ").map(str::to_owned));
     }
     // Which struct a section is read into is `kind`'s to say, so no struct has it.
-    for kind in ["mock", "openai"] {
+    for kind in ["mock", "openai", "push", "relay"] {
         assert!(there.get_mut(kind).unwrap().remove("kind"));
     }
     assert_eq!(there, valid);

@@ -128,7 +128,7 @@ async fn unknown_paths_and_wrong_methods_are_problems_too() {
         ("DELETE", "/v1/streams".to_owned()),
         ("PATCH", format!("/v1/streams/{id}")),
         ("POST", format!("/v1/streams/{id}")),
-        ("POST", format!("/v1/streams/{id}/events")),
+        ("PUT", format!("/v1/streams/{id}/events")),
         ("GET", format!("/v1/streams/{id}/cancel")),
         ("POST", "/healthz".to_owned()),
         ("POST", "/".to_owned()),
