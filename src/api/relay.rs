@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     event::Json,
-    gateway::{self, RelayError, Relayable, Relayed, Relaying, ToRelay},
+    gateway::{self, Known, RelayError, Relayable, Relayed, Relaying, ToRelay},
     id::{Seen, StreamId},
     prompt::Prompt,
     protocol::relayed,
@@ -66,13 +66,15 @@ pub(super) async fn to_applications(State(api): State<Arc<Api>>, request: Reques
         return next.run(request).await;
     }
     if let Some((base, chat)) = of_an_answer(request.method(), &path)
-        && let Some((name, relaying)) = api.gateway.relays(base)
+        && let Some(known) = api.gateway.relays(base)
     {
         let (parts, body) = request.into_parts();
-        return match returns(&api, &parts, &name, &relaying, (base, chat)).await {
+        return match returns(&api, &parts, &known, (base, chat)).await {
             Ok(Some(response)) => response,
             // Below a path of which all goes to the application, this may be one of its own.
-            Ok(None) if api.gateway.relays(&path).is_some() => relay(&api, Request::from_parts(parts, body)).await,
+            Ok(None) if !known.named && api.gateway.relays(&path).is_some() => {
+                relay(&api, Request::from_parts(parts, body)).await
+            }
             Ok(None) => StatusCode::NO_CONTENT.into_response(),
             Err(response) => response,
         };
@@ -99,11 +101,10 @@ fn of_an_answer<'p>(method: &Method, path: &'p str) -> Option<(&'p str, &'p str)
 async fn returns(
     api: &Arc<Api>,
     parts: &Parts,
-    name: &str,
-    relaying: &Relaying,
+    Known { backend, relaying, .. }: &Known,
     (base, chat): (&str, &str),
 ) -> Result<Option<Response>, Response> {
-    let caller = caller(api, parts, name, relaying).await?;
+    let caller = caller(api, parts, backend, relaying).await?;
     let returned = async {
         let found = match find(api, &caller, chat).await {
             Ok(found) => found,

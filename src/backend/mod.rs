@@ -147,8 +147,8 @@ pub trait Backend: Send + Sync + 'static {
         None
     }
 
-    /// Which of the paths below `path/…` it relays: what is in front of the last segments, where a client comes back to an answer.
-    fn relays(&self, _path: &str) -> Option<&Relaying> {
+    /// Whether it relays requests to this path, and whether the operator names just this one, and not all below another.
+    fn relays(&self, _path: &str) -> Option<(&Relaying, bool)> {
         None
     }
 

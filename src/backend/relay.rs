@@ -29,7 +29,7 @@ const AI_SDK: &str = "x-vercel-ai-ui-message-stream";
 #[derive(Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Where requests go.
+    /// Where requests go. Without a path of its own, to the path that the client asks for.
     pub url: String,
     /// The paths from which they come, as clients ask for them: one, or with `/*` behind it all below it, which then go below `url`.
     /// The path of `url`, where nothing is said.
@@ -97,6 +97,8 @@ impl fmt::Debug for Config {
 pub struct Relay {
     upstream: Arc<Upstream>,
     paths: Vec<Path>,
+    /// The URL has no path of its own: the client's is kept.
+    keeps: bool,
     relaying: Relaying,
     speaks: Option<Dialect>,
 }
@@ -173,12 +175,16 @@ impl Relay {
             let problem = "is not said, and `url` has no path of its own; write the paths that clients ask for, such as [\"/api/*\"]";
             return Err(BadConfig::new("paths", problem));
         }
-        let paths = paths.iter().map(|path| Path::read(path)).collect::<Result<_, _>>()?;
-        Ok(Self { upstream: Arc::new(upstream), paths, relaying, speaks: config.speaks })
+        let mut paths = paths.iter().map(|path| Path::read(path)).collect::<Result<Vec<_>, _>>()?;
+        paths.sort_by_key(|path| path.below); // what is named by itself first
+        let keeps = own == [""];
+        Ok(Self { upstream: Arc::new(upstream), paths, keeps, relaying, speaks: config.speaks })
     }
 
-    fn find<'p>(&self, path: &'p str) -> Option<&'p str> {
-        self.paths.iter().find_map(|known| known.rest(path))
+    /// Which of the paths this is, and what of it goes below the URL.
+    fn find<'p>(&self, path: &'p str) -> Option<(&Path, &'p str)> {
+        let (known, rest) = self.paths.iter().find_map(|known| Some((known, known.rest(path)?)))?;
+        Some((known, if self.keeps { path.trim_start_matches('/') } else { rest }))
     }
 }
 
@@ -196,12 +202,12 @@ impl Backend for Relay {
         &self.upstream.clocks
     }
 
-    fn relays(&self, path: &str) -> Option<&Relaying> {
-        self.find(path).map(|_| &self.relaying)
+    fn relays(&self, path: &str) -> Option<(&Relaying, bool)> {
+        self.find(path).map(|(known, _)| (&self.relaying, !known.below))
     }
 
     fn relay(&self, path: &str, query: Option<&str>) -> Option<(&Relaying, Opening)> {
-        let (below, query) = (self.find(path)?.to_owned(), query.map(str::to_owned));
+        let (below, query) = (self.find(path)?.1.to_owned(), query.map(str::to_owned));
         let (upstream, speaks, path) = (self.upstream.clone(), self.speaks, path.to_owned());
         let open = move |request: Request| {
             async move {
@@ -286,16 +292,20 @@ mod tests {
 
     #[test]
     fn a_path_goes_to_the_url_and_what_is_below_it_below() {
+        let to =
+            |relay: &Relay, path: &'static str| relay.find(path).map(|(known, rest)| (known.below, rest.to_owned()));
+        let below = |rest: &str| Some((true, rest.to_owned()));
         let exact = relay("url = \"http://h/api/chat\"").expect("a relay");
-        assert_eq!(exact.find("/api/chat"), Some(""));
+        assert_eq!(to(&exact, "/api/chat"), Some((false, String::new())));
         for other in ["/api/chat/", "/api/chats", "/api", "/api/chat/x", "/"] {
-            assert_eq!(exact.find(other), None, "{other}");
+            assert_eq!(to(&exact, other), None, "{other}");
         }
         let all = relay("url = \"http://h/base\"\npaths = [\"/x/*\", \"/y\"]").expect("a relay");
-        assert_eq!([all.find("/x/a/b"), all.find("/x"), all.find("/y")], [Some("a/b"), Some(""), Some("")]);
-        assert_eq!([all.find("/xa"), all.find("/y/a")], [None, None]);
-        let whole = relay("url = \"http://h\"\npaths = [\"/*\"]").expect("a relay");
-        assert_eq!([whole.find("/"), whole.find("/a/b")], [Some(""), Some("a/b")]);
+        assert_eq!([to(&all, "/x/a/b"), to(&all, "/x")], [below("a/b"), below("")]);
+        assert_eq!([to(&all, "/y"), to(&all, "/xa"), to(&all, "/y/a")], [Some((false, String::new())), None, None]);
+        let whole = relay("url = \"http://h\"\npaths = [\"/*\", \"/api/chat\"]").expect("a relay");
+        assert_eq!([to(&whole, "/"), to(&whole, "/a/b")], [below(""), below("a/b")]);
+        assert_eq!(to(&whole, "/api/chat"), Some((false, "api/chat".to_owned())), "named by itself");
     }
 
     #[test]

@@ -27,7 +27,7 @@ use bytesize::ByteSize;
 pub use feed::{Append, AppendError, Fed};
 pub use pass::{PassError, Passage, Request, Response};
 pub use quota::{Limited, Quota};
-pub use relay::{RelayError, Relayable, Relayed, ToRelay};
+pub use relay::{Known, RelayError, Relayable, Relayed, ToRelay};
 use serde::{Deserialize, Serialize};
 pub use start::{Ask, StartError, Started};
 use tokio::sync::Semaphore;

@@ -30,6 +30,16 @@ pub struct Relayable {
     open: Opening,
 }
 
+/// What the operator says of a path.
+pub struct Known {
+    /// The backend's name in the configuration.
+    pub backend: String,
+    /// What is said of it.
+    pub relaying: Relaying,
+    /// Just this path is named, and not all below another.
+    pub named: bool,
+}
+
 /// A request to be relayed.
 pub struct ToRelay {
     /// Who asks.
@@ -71,9 +81,12 @@ impl Gateway {
 
     /// What the operator says of the application that this path goes to, if it goes to one.
     #[must_use]
-    pub fn relays(&self, path: &str) -> Option<(String, Relaying)> {
+    pub fn relays(&self, path: &str) -> Option<Known> {
         let router = self.router();
-        router.backends().find_map(|(name, backend)| Some((name.to_owned(), backend.relays(path)?.clone())))
+        router.backends().find_map(|(name, backend)| {
+            let (relaying, named) = backend.relays(path)?;
+            Some(Known { backend: name.to_owned(), relaying: relaying.clone(), named })
+        })
     }
 
     /// Relays a request, and waits for the head of what is answered. Cancel safe: an answer in events is recorded, whether or not the

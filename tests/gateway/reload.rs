@@ -279,7 +279,9 @@ async fn the_log_says_what_is_wrong_and_what_waits_and_sighup_is_at_once() {
     lastword.says("the configuration is read again: nothing new").await;
     // It had no file; now there is one, and nobody says so.
     fs::write(&file, "[backends.b]\nkind = \"mock\"\n").expect("written");
-    lastword.says("is read again: backend `b` added, backend `mock` removed, backend `push` removed, no default model").await;
+    lastword
+        .says("is read again: backend `b` added, backend `mock` removed, backend `push` removed, no default model")
+        .await;
     for (config, wrong) in [
         (
             "[backends.b]\nkind = \"mock\"\n\n[backends.c]\nknid = \"mock\"\n",
