@@ -395,17 +395,16 @@ async fn who_is_killed_between_an_end_and_its_delivery_tells_it_again_and_tells_
     let mut log = killed.kill().await;
 
     endpoint.answers(Answer::Status(500));
-    endpoint.answers(Answer::Status(200));
-    endpoint.answers(Answer::Status(410));
     let again = process(&endpoint, folder.path()).await;
     let mut told = [endpoint.told().await, endpoint.told().await];
     told.sort_by_key(|told| told.json()["data"]["id"] == *ended);
     told[0].is_of(&running, "interrupted");
     told[1].is_of(&ended, "completed");
     assert_eq!((told[1].id(), &told[1].body), (first.id(), &first.body));
+    At(again.address()).metric_is(RETRIED, 1).await;
     At(again.address()).metric_is(DUE, 1).await;
     log += &again.kill().await;
-    assert!(log.contains("does not take what it is told"), "{log}");
+    assert!(log.contains("could not be told of an answer"), "{log}");
     for hidden in [&secret()[..], "no log holds", "say it", "/hooks"] {
         assert!(!log.contains(hidden), "{hidden}: {log}");
     }
