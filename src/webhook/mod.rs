@@ -220,8 +220,8 @@ impl Webhooks {
                 let next = u128::from(unix_ms()) + pause.as_millis();
                 let last = |ended| u128::from(ended) + self.config.give_up_after.as_millis();
                 if ended.map(last).is_none_or(|last| next <= last) {
-                    metrics.webhooks("retried", 1);
                     self.failed(id, &why);
+                    metrics.webhooks("retried", 1);
                     return (message, Next::Again(pause));
                 }
                 metrics.webhooks("given_up", 1);
