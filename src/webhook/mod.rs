@@ -42,8 +42,10 @@ const GAP: Duration = Duration::from_millis(100);
 const REVIEW: Duration = Duration::from_secs(60);
 /// How many are asked of the store at once.
 const PAGE: usize = 1024;
-/// When something else is tried again than the endpoint: the store.
+/// When the store is asked again.
 const SOON: Duration = Duration::from_secs(1);
+/// When it is told again what it did not take.
+const LATER: Duration = Duration::from_secs(5);
 /// The longest that an endpoint can ask for (`Retry-After`).
 const PATIENCE: Duration = Duration::from_secs(24 * 3600);
 
@@ -78,14 +80,12 @@ enum Tried {
     Gone,
     /// It never will be.
     GivenUp(String),
-    /// Not now, because of the endpoint, which may have said for how long. When the answer ended decides whether it is tried again.
+    /// Not now. The endpoint may have said for how long; when the answer ended, where that is known, decides whether it is tried again.
     Failed {
         why: String,
         wait: Option<Duration>,
-        ended: u64,
+        ended: Option<u64>,
     },
-    /// Not now, because of the store.
-    Unread(StoreError),
 }
 
 /// What is to be done with a message next.
@@ -217,24 +217,21 @@ impl Webhooks {
             Tried::Failed { why, wait, ended } => {
                 let pause = self.pause(message.tries).max(wait.unwrap_or_default().min(PATIENCE));
                 message.tries += 1;
-                let until = u128::from(ended) + self.config.give_up_after.as_millis();
-                if u128::from(unix_ms()) + pause.as_millis() <= until {
-                    metrics.webhooks("retried", 1);
+                let next = u128::from(unix_ms()) + pause.as_millis();
+                let last = |ended| u128::from(ended) + self.config.give_up_after.as_millis();
+                if ended.map(last).is_none_or(|last| next <= last) {
                     self.failed(id, &why);
+                    metrics.webhooks("retried", 1);
                     return (message, Next::Again(pause));
                 }
                 metrics.webhooks("given_up", 1);
                 warn!(%id, tries = message.tries, why, "the application was not told of an answer, and it is given up");
                 false
             }
-            Tried::Unread(error) => {
-                warn!(%id, %error, "an answer that the application is to be told of cannot be read, trying on");
-                return (message, Next::Again(SOON));
-            }
             Tried::Delivered => {
                 metrics.webhooks("delivered", 1);
                 if self.failing.swap(false, Ordering::Relaxed) {
-                    info!("the application takes what it is told again");
+                    info!("the application is told of answers again");
                 }
                 false
             }
@@ -249,31 +246,34 @@ impl Webhooks {
         match self.gateway.told(id).await {
             Ok(()) if gone => (message, Next::Gone),
             Ok(()) => (message, Next::Nothing),
+            // What ails the store, it has said itself.
             Err(error) => {
-                warn!(%id, %error, "the store does not take that the application was told of an answer, trying on");
-                (Message { settled: true, ..message }, Next::Again(SOON))
+                debug!(%id, %error, "the store does not take that the application was told of an answer, trying on");
+                (Message { settled: true, ..message }, Next::Again(LATER))
             }
         }
     }
 
     /// One try.
     async fn attempt(&self, message: &Message) -> Tried {
+        let mut at = None;
         let read = async {
             let Some(ended) = Ended::of(&self.gateway, message.id).await? else { return Ok(None) };
-            let (status, at) = (ended.status, ended.at);
-            match self.config.events.contains(&status) {
-                true => Ok(Some((at, ended.body(&self.gateway).await?))),
+            at = Some(ended.at);
+            match self.config.events.contains(&ended.status) {
+                true => ended.body(&self.gateway).await.map(Some),
                 false => Ok(None),
             }
         };
-        let (ended, body) = match read.await {
-            Ok(Some(read)) => read,
+        let read = read.await;
+        let failed = |why, wait| Tried::Failed { why, wait, ended: at };
+        let body = match read {
+            Ok(Some(body)) => body,
             Ok(None) => return Tried::Passed,
             Err(StoreError::Unknown(_) | StoreError::Expired(_)) => return Tried::Gone,
             Err(error @ StoreError::Damaged(_)) => return Tried::GivenUp(error.to_string()),
-            Err(error) => return Tried::Unread(error),
+            Err(error) => return failed(error.to_string(), None),
         };
-        let failed = |why, wait| Tried::Failed { why, wait, ended };
         let headers = self.signer.headers(&message::name(message.id), unix_ms() / 1000, &body);
         let response = match timeout(self.config.timeout, self.client.post("", "*/*", &headers, body)).await {
             Ok(Ok(response)) => response,
@@ -303,8 +303,8 @@ impl Webhooks {
     /// Said once, until it works again.
     fn failed(&self, id: StreamId, why: &str) {
         match self.failing.swap(true, Ordering::Relaxed) {
-            false => warn!(%id, why, "the application does not take what it is told, trying on"),
-            true => debug!(%id, why, "the application does not take what it is told, trying on"),
+            false => warn!(%id, why, "the application could not be told of an answer, trying on"),
+            true => debug!(%id, why, "the application could not be told of an answer, trying on"),
         }
     }
 }

@@ -30,6 +30,9 @@ struct Told {
     maybe_removed: bool,
     ended: bool,
     maybe_ended: bool,
+    /// Its end is due no longer; or it may be.
+    settled: bool,
+    maybe_settled: bool,
     /// What was shown under a cursor, and what was only tried there.
     shown: BTreeMap<u64, String>,
     tried: HashMap<u64, Vec<String>>,
@@ -194,7 +197,13 @@ impl World {
             let any = (!ids.is_empty()).then(|| ids[self.chance.usize(0..ids.len())]);
             match (self.chance.u8(0..30), any) {
                 (0..3, _) | (_, None) => self.create(store).await,
-                (3..27, Some(id)) => self.append(store, id).await,
+                (3..26, Some(id)) => self.append(store, id).await,
+                (26, Some(id)) => {
+                    let told = self.streams.get_mut(&id).expect("there");
+                    told.maybe_settled |= told.maybe_ended;
+                    let settled = store.told(id).await.is_ok() && !self.disk.is_gone();
+                    told.settled |= told.ended && settled;
+                }
                 (27, Some(id)) => {
                     let told = self.streams.get_mut(&id).expect("there");
                     told.maybe_removed = true;
@@ -216,7 +225,7 @@ impl World {
 
     async fn create(&mut self, store: &Disk) {
         let id = StreamId::new();
-        let new = NewStream { id, ..with_claims("ann", &[key(&id.to_string())]) };
+        let new = NewStream { id, due: true, ..with_claims("ann", &[key(&id.to_string())]) };
         let created = store.create(new).await.is_ok();
         let told = self.streams.entry(id).or_default();
         told.created = created && !self.disk.is_gone();
@@ -296,6 +305,8 @@ impl World {
             let store: Arc<dyn Store> = store.clone();
             super::is_sound(&store).await;
         }
+        let due: Vec<_> = store.due(0, ALL).await.expect("a list").into_iter().map(|(_, id)| id).collect();
+        assert!(due.iter().all(|id| self.streams.contains_key(id)), "seed {seed}: nobody knows one that is due");
         for id in self.streams.keys().copied().collect::<Vec<_>>() {
             let told = self.streams.get_mut(&id).expect("there");
             let meta = match store.meta(id).await {
@@ -331,6 +342,10 @@ impl World {
             }
             assert_eq!((after, closed), (meta.last, meta.closed()), "seed {seed}: stream {id}");
             assert!(!closed || told.maybe_ended, "seed {seed}: stream {id} has an end that nobody wrote");
+            let due = due.contains(&id);
+            assert!(!due || closed, "seed {seed}: stream {id} is due, and has not ended");
+            assert!(due || !closed || told.maybe_settled, "seed {seed}: the end of stream {id} is due no longer");
+            assert!(!due || !told.settled || !certain, "seed {seed}: the end of stream {id} is due again");
             if certain {
                 let missing =
                     told.shown.keys().find(|cursor| !read.contains_key(cursor) && !told.lost.contains(cursor));
@@ -344,6 +359,7 @@ impl World {
             // Who reads now has seen all this, and knows of what was lost.
             (told.created, told.removed, told.ended) = (true, false, closed);
             (told.maybe_removed, told.maybe_ended, told.lease) = (false, closed, None);
+            (told.settled, told.maybe_settled) = (closed && !due, closed && !due);
             told.lost = told.shown.keys().filter(|cursor| !read.contains_key(cursor)).copied().collect();
             told.shown.extend(read);
             if !closed {
