@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
-import { TEXT, launch, startApp, startLastword, startPage, startRelay, versions } from './way.mjs';
+import { TEXT, full, launch, startApp, startLastword, startNext, startPage, startRelay, versions } from './way.mjs';
 
 let browser, model;
 
@@ -16,14 +16,15 @@ after(async () => {
 });
 
 for (const version of versions) {
-  for (const behind of ['lastword itself', 'an application behind it']) {
+  const next = version === '7' && full ? ['a Next.js route behind it'] : [];
+  for (const behind of ['lastword itself', 'an application behind it', ...next]) {
     describe(`useChat of version ${version}, with ${behind}`, () => {
       let app, lastword, relay, page, tab, errors, count = 0, id;
 
       before(async () => {
         if (behind === 'lastword itself') lastword = model;
         else {
-          app = await startApp(version, model.url);
+          app = next.includes(behind) ? await startNext(model.url) : await startApp(version, model.url);
           lastword = await startLastword({ relay: app.url });
         }
         relay = await startRelay(lastword.url);

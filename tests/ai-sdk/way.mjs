@@ -60,6 +60,22 @@ export async function startApp(version, model) {
   };
 }
 
+/** The same route in Next.js, built and started as in production. */
+export async function startNext(model) {
+  const cwd = here('next'), next = join(cwd, 'node_modules/next/dist/bin/next');
+  const env = { ...process.env, NEXT_TELEMETRY_DISABLED: '1', MODEL_URL: model };
+  const [code] = await once(spawn(process.execPath, [next, 'build'], { cwd, env, stdio: 'ignore' }), 'exit');
+  if (code !== 0) throw new Error('next build failed; run it in tests/ai-sdk/next');
+  const child = spawn(process.execPath, [next, 'start', '-H', '127.0.0.1', '-p', '0'], { cwd, env, stdio: ['ignore', 'pipe', 'ignore'] });
+  const end = () => child.kill('SIGKILL');
+  process.once('exit', end);
+  for await (const line of createInterface({ input: child.stdout })) {
+    const url = /http:\/\/127\.0\.0\.1:\d+/.exec(line)?.[0];
+    if (url) return { url, kill: () => (process.off('exit', end), end()) };
+  }
+  throw new Error('next did not start');
+}
+
 /** The page with the hooks of this version, at a URL; what it asks goes to `api`. */
 export async function startPage(version) {
   const of = createRequire(here(`node_modules/react${version}/package.json`));
