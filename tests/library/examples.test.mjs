@@ -7,6 +7,7 @@ import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { buildSync } from 'esbuild';
+import typescript from 'typescript';
 import { launch } from '../page/browser.mjs';
 import { startGateway } from '../page/gateway.mjs';
 import { startRelay } from './relay.mjs';
@@ -89,11 +90,26 @@ for (const [name, ...command] of [['curl.sh', 'bash', '-c'], ['python.py', 'pyth
   });
 }
 
+for (const [name, run] of [['push.py', (text) => ['python3', ['-c', text]]], ['push.ts', (text) => {
+  const { outputText } = typescript.transpileModule(text, { compilerOptions: { module: 'esnext', target: 'esnext' } });
+  return ['node', ['--input-type=module', '-e', outputText]];
+}]]) {
+  test(name, { timeout: 60_000 }, async (t) => {
+    const own = await startGateway(); // the mock of the others is the only backend that is named there
+    t.after(() => own.stop());
+    const [command, words] = run(example(name).replaceAll(ADDRESS, own.url));
+    const { stdout } = await promisify(execFile)(command, words, { encoding: 'utf8' });
+    assert.equal(stdout.trimEnd(), 'Rivers carry water.');
+  });
+}
+
 test('the_readmes_have_the_same_and_each_of_their_blocks_runs', { timeout: 60_000 }, async () => {
   const blocks = (file, language) => [...readFileSync(new URL(file, import.meta.url), 'utf8').matchAll(/^```(\w+)\n(.*?)^```/gms)]
     .filter(([, is]) => is === language).map(([, , text]) => text);
   assert.deepEqual(blocks('../../README.md', 'html'), [example('library.html'), example('eventsource.html')]);
   assert.equal(blocks('../../README.md', 'python')[0], example('python.py'));
+  assert.deepEqual(blocks('../../docs/applications.md', 'python'), [example('push.py')]);
+  assert.deepEqual(blocks('../../docs/applications.md', 'ts'), [example('push.ts')]);
 
   const [use, renew] = blocks('../../web/client/README.md', 'js');
   const at = use.replaceAll(ADDRESS, gateway.url).replace('"lastword"', JSON.stringify(new URL('../../web/client/lastword.js', import.meta.url).href));
