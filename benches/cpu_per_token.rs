@@ -68,7 +68,7 @@ const LOADS: [Load; 4] = [
     },
     Load {
         name: "32 tokens a write",
-        cases: &OVER_CHAT,
+        cases: &OVER_CHAT_AND_RELAYED,
         streams: 50,
         readers: 1,
         tokens: 1280,
@@ -77,7 +77,7 @@ const LOADS: [Load; 4] = [
     },
     Load {
         name: "1 token a write, no pause",
-        cases: &OVER_CHAT,
+        cases: &OVER_CHAT_AND_RELAYED,
         streams: 20,
         readers: 1,
         tokens: 1000,
@@ -99,22 +99,28 @@ enum Protocol {
     Chat,
     Responses,
     Messages,
+    /// An application's bytes, which here are chunks of Chat Completions.
+    Relay,
+    AiSdk,
 }
 
-use Protocol::{Chat, Messages, Native, Responses};
+use Protocol::{AiSdk, Chat, Messages, Native, Relay, Responses};
 
 /// Native is the first over its upstream, since those that follow are put beside it.
-const ALL: [Case; 8] = [
+const ALL: [Case; 10] = [
     Case { client: Native, upstream: Chat },
     Case { client: Chat, upstream: Chat },
     Case { client: Responses, upstream: Chat },
     Case { client: Messages, upstream: Chat },
+    Case { client: AiSdk, upstream: Chat },
+    Case { client: Relay, upstream: Chat },
     Case { client: Native, upstream: Responses },
     Case { client: Responses, upstream: Responses },
     Case { client: Native, upstream: Messages },
     Case { client: Messages, upstream: Messages },
 ];
 const OVER_CHAT: [Case; 4] = [ALL[0], ALL[1], ALL[2], ALL[3]];
+const OVER_CHAT_AND_RELAYED: [Case; 6] = [ALL[0], ALL[1], ALL[2], ALL[3], ALL[4], ALL[5]];
 
 impl Protocol {
     /// Its name, and that of the backend that speaks it.
@@ -124,6 +130,8 @@ impl Protocol {
             Chat => "chat",
             Responses => "responses",
             Messages => "messages",
+            Relay => "relay",
+            AiSdk => "ai_sdk",
         }
     }
 
@@ -133,6 +141,8 @@ impl Protocol {
             Chat => "/v1/chat/completions",
             Responses => "/v1/responses",
             Messages => "/v1/messages",
+            Relay => "/relayed",
+            AiSdk => "/api/chat",
         }
     }
 
@@ -142,6 +152,11 @@ impl Protocol {
         match self {
             Native => ask_native(prefix, tokens, together, every),
             Chat => ask(prefix, tokens, together, every),
+            Relay => ask("", tokens, together, every),
+            AiSdk => {
+                let messages = r#"[{"role":"user","parts":[{"type":"text","text":"hi"}]}]"#;
+                format!(r#"{{"model":"{prefix}{model}","messages":{messages}}}"#)
+            }
             Responses => format!(r#"{{"model":"{prefix}{model}","input":"hi","stream":true}}"#),
             Messages => {
                 let messages = r#"[{"role":"user","content":"hi"}]"#;
@@ -227,6 +242,9 @@ impl Process {
             command.env(format!("LASTWORD_BACKENDS__{name}__KIND"), kind);
             command.env(format!("LASTWORD_BACKENDS__{name}__BASE_URL"), format!("http://{upstream}/v1"));
         }
+        command.env("LASTWORD_BACKENDS__RELAY__KIND", "relay");
+        command.env("LASTWORD_BACKENDS__RELAY__URL", format!("http://{upstream}/v1/chat/completions"));
+        command.env("LASTWORD_BACKENDS__RELAY__PATHS", r#"["/relayed"]"#);
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary");
         let log = child.stderr.take().expect("a pipe");
         let address = address(log, "listening on http://");
