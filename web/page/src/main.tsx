@@ -7,6 +7,7 @@ import './page.css';
 import { Ask } from './ask';
 import { Asking } from './asking';
 import { Share, shared, SignIn, type Shared } from './dialogs';
+import { drawn } from './safe';
 import { Session } from './session';
 import { Talk } from './talk';
 import { Wire } from './wire';
@@ -61,6 +62,10 @@ function OnTheWire() {
     </aside>
   );
 }
+
+// The first block of a first answer is drawn by code that has run before: the compiler is not waited for in its frame.
+const idle = window.requestIdleCallback ?? ((run: () => void) => setTimeout(run, 200));
+idle(() => drawn('# a\n\n- *b* **c** `d` [e](https://f)\n\n| g |\n| - |\n| h |\n\n> i\n\n```\nj\n```', {}));
 
 const place = document.getElementById('page');
 if (place) render(<Page />, place);

@@ -5,7 +5,7 @@
 import { Fence } from './fence';
 import { blocks, drawn, type Block, type Links } from './safe';
 
-const STEP = 1500; // characters taken in at once
+const STEP = 800; // characters taken in at once
 const SOFT = 2000; // a list, a table or a paragraph beyond this is cut where one of its parts ends
 const HARD = 6000; // and anything else at the end of a line
 
@@ -79,6 +79,7 @@ export class Markdown {
       const ends = fence.line(this.#open.slice(0, end));
       this.#open = this.#open.slice(end);
       if (!ends) continue;
+      this.#root.append('\n'); // as between any two blocks
       this.#fence = null;
       this.#seen = -1;
       return true;

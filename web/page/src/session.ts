@@ -11,7 +11,7 @@ import { ENDINGS, line, message, sentence, usage, type Line } from './words';
 // Addresses are relative, so that the page also works under a path of a reverse proxy. It shows records, not whole words.
 export const OPTIONS: lastword.Options = { url: '.', params: { chunking: 'token' } };
 export const BACK_AFTER_CUT = 3000;
-const FRAME = 6; // ms of each frame in which the answer is drawn
+const FRAME = 4; // ms of each frame in which the answer is drawn
 const HIDDEN = 60; // and where there are no frames
 
 /** What is known of the answer on the page. */

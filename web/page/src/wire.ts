@@ -3,7 +3,7 @@
 import type { AnswerEvent } from '../../client/lastword.js';
 
 const ROWS = 200;
-const NEW = 60; // rows drawn in one frame
+const NEW = 20; // rows drawn in one frame
 const DATA = 300; // characters of one event's data
 
 type Entry = { id: string; name: string; data: string } | { words: string };
@@ -46,7 +46,7 @@ export class Wire {
 
   #push(entry: Entry): void {
     this.#new.push(entry);
-    if (this.#new.length > 2 * ROWS) this.#new.splice(0, ROWS);
+    if (this.#new.length > 2 * ROWS) this.#new.splice(0, ROWS); // what would be gone before anyone has seen it
   }
 }
 
