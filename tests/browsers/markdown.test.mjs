@@ -122,9 +122,10 @@ for (const name of names) {
     async function begin(page, options) {
       const body = JSON.stringify({ prompt: 'x', model: 'mock/words', backend_options: options });
       const { id } = await (await fetch(`${gateway.url}/v1/streams`, { method: 'POST', headers: { 'content-type': 'application/json' }, body })).json();
-      await page.evaluate((id) => { location.hash = id; }, id);
-      await until(page, () => document.body.dataset.state !== 'idle');
-      await until(page, (id) => document.querySelector('#wire .data')?.textContent.includes(id), id);
+      await page.evaluate((id) => new Promise((ok) => {
+        addEventListener('hashchange', () => setTimeout(ok), { once: true });
+        location.hash = id;
+      }), id);
     }
 
     async function ask(page, options) {

@@ -1,18 +1,19 @@
 // The words of an answer, drawn as Markdown while they come. A finished block is drawn once and never touched again; only the last one,
 // which may still change its mind, is drawn anew with each frame. What has come is taken in by the piece, and a block that grows too long
-// to be drawn again and again is finished part by part, each put into the element of the one before: so no frame takes long, whatever comes.
+// to be drawn again and again is finished part by part, each put into the element of the one before where it can be: so no frame takes long, whatever comes.
 
 import { Fence } from './fence';
 import { blocks, drawn, type Block, type Links } from './safe';
 
 const STEP = 800; // characters taken in at once
-const SOFT = 2000; // a list, a table or a paragraph beyond this is cut where one of its parts ends
+const SOFT = 2000; // a list or a paragraph beyond this is cut where one of its parts ends
+const TABLE = 4000; // a table, behind a row
 const HARD = 6000; // and anything else at the end of a line
 
 /** A block of which a part is finished. */
 interface Cut {
-  head: string; // what makes a part of it one of its kind: the head of a table
-  element: Element; // where its next part has its place
+  head: string; // of a table: each part is one with this head, for the browser lays out a whole table again for each row
+  element: Element | null; // or where the next part has its place
 }
 
 const long = (all: Block[]): number => all.reduce((sum, { raw }) => sum + raw.length, 0);
@@ -119,13 +120,13 @@ export class Markdown {
     if (block.items && block.items.length > 1) at = before + block.raw.length - (block.items.at(-1)?.raw.trimEnd().length ?? 0);
     else if (block.type === 'table') {
       if (!this.#cut) head = `${block.raw.split('\n', 2).join('\n')}\n`;
-      if (this.#cut || lines > before + head.length) at = lines;
+      if (length > TABLE && (this.#cut || lines > before + head.length)) at = lines;
     } else if (block.type === 'paragraph') at = sentence(this.#open);
     else if (length > HARD) at = lines || sentence(this.#open);
     if (at <= 0) return false;
     const ended = this.#open[at - 1] === '\n';
     const element = this.#freeze(at);
-    this.#cut = element && { head: block.type === 'table' ? head : '', element };
+    this.#cut = block.type === 'table' ? { head, element: null } : element && { head: '', element };
     if (ended && element?.tagName === 'P') element.append('\n');
     return true;
   }
@@ -140,7 +141,6 @@ export class Markdown {
     this.#open = this.#open.slice(length);
     this.#seen = -1;
     if (element?.parentElement !== this.#root) return this.#cut?.element ?? null;
-    if (element.className === 'wide') return element.querySelector('tbody');
     return /^(?:P|[OU]L|BLOCKQUOTE)$/.test(element.tagName) ? element : null;
   }
 
@@ -149,14 +149,11 @@ export class Markdown {
     if (!source) return [];
     const fragment = drawn((this.#cut?.head ?? '') + source, this.#links);
     const nodes: ChildNode[] = [];
-    if (this.#cut) {
-      const { head, element } = this.#cut, first = fragment.firstElementChild;
-      const same = head ? first?.querySelector('tbody') : first;
-      if (first && same?.tagName === element.tagName) {
-        nodes.push(...same.childNodes);
-        element.append(...nodes);
-        first.remove();
-      }
+    const place = this.#cut?.element, first = fragment.firstElementChild;
+    if (place && first?.tagName === place.tagName) {
+      nodes.push(...first.childNodes);
+      place.append(...nodes);
+      first.remove();
     }
     const rest = [...fragment.childNodes];
     this.#root.append(fragment);

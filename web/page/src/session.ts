@@ -3,13 +3,15 @@
 
 import * as lastword from '../../client/lastword.js';
 import type { Answer as Drawing } from './answer';
+import { Follow } from './follow';
+import { fetchInSips } from './sips';
 import { patience } from './six';
 import { Store } from './store';
 import type { Wire } from './wire';
 import { ENDINGS, line, message, sentence, usage, type Line } from './words';
 
 // Addresses are relative, so that the page also works under a path of a reverse proxy. It shows records, not whole words.
-export const OPTIONS: lastword.Options = { url: '.', params: { chunking: 'token' } };
+export const OPTIONS: lastword.Options = { url: '.', params: { chunking: 'token' }, fetch: fetchInSips };
 export const BACK_AFTER_CUT = 3000;
 const FRAME = 4; // ms of each frame in which the answer is drawn
 const HIDDEN = 60; // and where there are no frames
@@ -52,8 +54,7 @@ export class Session {
   #shown: Shown | null = null;
   #answer: Drawing | null = null;
   #wire: Wire | null = null;
-  #box: HTMLElement | null = null;
-  #follows = true; // the newest words are kept in view until someone scrolls up
+  #end: Follow | null = null;
   #due = false;
   #drawn: (() => void)[] = [];
 
@@ -71,12 +72,7 @@ export class Session {
   attach(parts: { answer?: Drawing; box?: HTMLElement; wire?: Wire }): void {
     this.#answer = parts.answer ?? this.#answer;
     this.#wire = parts.wire ?? this.#wire;
-    const { box } = parts;
-    if (!box) return;
-    this.#box = box;
-    box.addEventListener('scroll', () => {
-      this.#follows = box.scrollTop + box.clientHeight >= box.scrollHeight - 40;
-    }, { passive: true });
+    if (parts.box) this.#end = new Follow(parts.box);
   }
 
   get id(): string | null {
@@ -90,7 +86,7 @@ export class Session {
     const mine: Shown = this.#shown = { id: next.id, status: 'running', ...about };
     this.#answer?.clear();
     this.#wire?.clear();
-    this.#follows = true;
+    this.#end?.begin();
     this.view.set({ trouble: '', proof: '', stopping: false, shared: about.shared ?? false });
     this.#status(mine.status);
     let state: lastword.State | null = null;
@@ -254,7 +250,7 @@ export class Session {
 
   #draw(until: number): void {
     const more = [this.#answer?.draw(until), this.#wire?.draw()].includes(true);
-    if (this.#follows && this.#box) this.#box.scrollTop = this.#box.scrollHeight;
+    this.#end?.now();
     const shown = this.#shown, reader = this.#reader, state = this.view.value.line;
     const facts: Facts = {
       status: shown?.status ?? null,

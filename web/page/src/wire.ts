@@ -6,7 +6,7 @@ const ROWS = 200;
 const NEW = 20; // rows drawn in one frame
 const DATA = 300; // characters of one event's data
 
-type Entry = { id: string; name: string; data: string } | { words: string };
+type Entry = AnswerEvent | { words: string };
 
 export class Wire {
   #list: HTMLElement;
@@ -21,8 +21,8 @@ export class Wire {
     }, { passive: true });
   }
 
-  event({ id, name, data }: AnswerEvent): void {
-    this.#push({ id: id ?? '·', name, data: typeof data === 'string' ? data : JSON.stringify(data) });
+  event(event: AnswerEvent): void {
+    this.#push(event);
   }
 
   mark(words: string): void {
@@ -57,8 +57,8 @@ function row(entry: Entry): HTMLElement {
     item.textContent = entry.words;
     return item;
   }
-  const { id, name, data } = entry;
-  item.append(cell('id', id), cell('name', name), cell('data', data.length > DATA ? `${data.slice(0, DATA)}…` : data));
+  const { id, name } = entry, data = typeof entry.data === 'string' ? entry.data : JSON.stringify(entry.data);
+  item.append(cell('id', id ?? '·'), cell('name', name), cell('data', data.length > DATA ? `${data.slice(0, DATA)}…` : data));
   return item;
 }
 
