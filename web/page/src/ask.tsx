@@ -38,16 +38,6 @@ export function Ask({ asking }: { asking: Asking }) {
   return (
     <form id="ask" class="card" ref={form} onSubmit={send}
       onKeyDown={(e) => { if (e.key === 'Enter' && (e.ctrlKey || e.metaKey)) send(e); }}>
-      {templates.length > 0 && (
-        <div class="row" id="templates">
-          <label for="template">Template</label>
-          <select id="template" name="template" value={template} onChange={(e) => asking.form.set({ template: e.currentTarget.value })}>
-            <option value="">none</option>
-            {templates.map(({ name }) => <option key={name} value={name}>{name}</option>)}
-          </select>
-          {chosen?.description && <span class="about">{chosen.description}</span>}
-        </div>
-      )}
       {chosen ? <Variables key={chosen.name} template={chosen} given={draft.variables ?? {}} wrong={wrong} /> : (
         <>
           <label for="prompt">Prompt</label>
@@ -61,6 +51,15 @@ export function Ask({ asking }: { asking: Asking }) {
           {!usual && <option value="">default</option>}
           {models.map((name) => <option key={name} value={name}>{name}</option>)}
         </select>
+        {templates.length > 0 && (
+          <span id="pick">
+            <label for="template">Template</label>
+            <select id="template" name="template" value={template} onChange={(e) => asking.form.set({ template: e.currentTarget.value })}>
+              <option value="">none</option>
+              {templates.map(({ name }) => <option key={name} value={name}>{name}</option>)}
+            </select>
+          </span>
+        )}
         <span class="grow" />
         <kbd class="hint">{MAC ? '⌘ ⏎' : 'Ctrl ⏎'}</kbd>
         <button type="submit" id="send" class="primary" disabled={sending}>Send</button>
@@ -78,17 +77,22 @@ export function Ask({ asking }: { asking: Asking }) {
 
 type Wrong = (name: string) => { 'aria-invalid'?: true };
 
-/** What a template is filled with. */
+/** What a template is filled with: first what it needs. */
 function Variables({ template, given, wrong }: { template: Template; given: Record<string, string>; wrong: Wrong }) {
+  const must = (about: Variable) => about.default === undefined;
+  const all = Object.entries(template.variables ?? {}).sort(([, one], [, other]) => Number(must(other)) - Number(must(one)));
   return (
-    <div id="variables">
-      {Object.entries(template.variables ?? {}).map(([name, about]) => (
-        <div key={name}>
-          <label for={`var-${name}`}>{name}{about.description && `: ${about.description}`}</label>
-          <Field name={name} about={about} given={given[name] ?? ''} wrong={wrong(`variables.${name}`)} />
-        </div>
-      ))}
-    </div>
+    <>
+      {template.description && <p class="about">{template.description}</p>}
+      <div id="variables">
+        {all.map(([name, about]) => (
+          <div key={name} class={must(about) ? 'must' : ''}>
+            <label for={`var-${name}`}>{name}{about.description && `: ${about.description}`}</label>
+            <Field name={name} about={about} given={given[name] ?? ''} wrong={wrong(`variables.${name}`)} />
+          </div>
+        ))}
+      </div>
+    </>
   );
 }
 
@@ -103,5 +107,5 @@ function Field({ name, about, given, wrong }: { name: string; about: Variable; g
       </select>
     );
   }
-  return <textarea {...all} rows={about.default === undefined ? 2 : 1} defaultValue={given} placeholder={usual} />;
+  return <textarea {...all} rows={name === 'text' || name === 'code' ? 2 : 1} defaultValue={given} placeholder={usual} />;
 }

@@ -8,7 +8,7 @@ import { fetchInSips } from './sips';
 import { patience } from './six';
 import { Store } from './store';
 import type { Wire } from './wire';
-import { ENDINGS, line, message, sentence, usage, type Line } from './words';
+import { ENDINGS, grouped, line, message, sentence, usage, type Line } from './words';
 
 // Addresses are relative, so that the page also works under a path of a reverse proxy. It shows records, not whole words.
 export const OPTIONS: lastword.Options = { url: '.', params: { chunking: 'token' }, fetch: fetchInSips };
@@ -231,7 +231,7 @@ export class Session {
     });
     if (mine !== this.#shown || typeof state.text !== 'string' || !this.#answer) return;
     const { text } = this.#answer;
-    const [here, there] = [text.length.toLocaleString('en'), state.text.length.toLocaleString('en')];
+    const [here, there] = [grouped(text.length), grouped(state.text.length)];
     if (state.text === text) this.view.set({ proof: `Identical to the log: ${here} characters.` });
     else this.trouble(`${this.view.value.trouble} This is not what the log has: ${here} characters here, ${there} there.`);
   }

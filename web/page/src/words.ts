@@ -28,3 +28,6 @@ export function usage(counts: Record<string, unknown>): string {
   const known = [['input_tokens', 'in'], ['output_tokens', 'out']].filter(([name]) => Number.isFinite(counts[name ?? '']));
   return known.length ? known.map(([name, word]) => `${String(counts[name ?? ''])} ${word}`).join(', ') : JSON.stringify(counts);
 }
+
+/** With commas. Not by the browser's own way, which takes 30 ms the first time. */
+export const grouped = (count: number): string => String(count).replace(/\B(?=(?:\d{3})+$)/g, ',');
