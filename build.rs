@@ -42,7 +42,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             .inspect_err(|why| println!("cargo::warning=the plain page is embedded, not the one of web/page: {why}"))
             .ok()
     };
-    fs::write(out.join("page.rs"), page.unwrap_or_else(|| table(&["index.html".to_owned()], "CARGO_MANIFEST_DIR", "/web/", false)))?;
+    fs::write(
+        out.join("page.rs"),
+        page.unwrap_or_else(|| table(&["index.html".to_owned()], "CARGO_MANIFEST_DIR", "/web/", false)),
+    )?;
     Ok(())
 }
 
@@ -55,13 +58,15 @@ fn built(to: &Path) -> Result<String, String> {
     let changed = |file: &str| fs::metadata(folder.join(file)).and_then(|about| about.modified()).ok();
     if changed("node_modules/.package-lock.json") < changed("package-lock.json") {
         let npm = if cfg!(windows) { "npm.cmd" } else { "npm" };
-        let options = "ci --silent --no-audit --no-fund --include=dev --prefer-offline --fetch-retries=1 --fetch-timeout=20000";
+        let options =
+            "ci --silent --no-audit --no-fund --include=dev --prefer-offline --fetch-retries=1 --fetch-timeout=20000";
         run(Command::new(npm).current_dir(folder).args(options.split(' ')), "npm ci")?;
     }
     drop(turn);
     let vite = ["node_modules/vite/bin/vite.js", "build", "--logLevel", "error", "--outDir"];
     run(Command::new("node").current_dir(folder).args(vite).arg(to), "Vite")?;
-    let files = fs::read_dir(to).and_then(|all| all.map(|file| Ok(file?.file_name().to_string_lossy().into_owned())).collect());
+    let files =
+        fs::read_dir(to).and_then(|all| all.map(|file| Ok(file?.file_name().to_string_lossy().into_owned())).collect());
     let mut files: Vec<String> = files.map_err(|error| error.to_string())?;
     files.retain(|file| !file.ends_with(".gz"));
     files.sort();

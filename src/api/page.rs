@@ -97,6 +97,7 @@ fn takes_gzip(asked: &HeaderMap) -> bool {
     let lines = asked.get_all(header::ACCEPT_ENCODING).iter().filter_map(|line| line.to_str().ok());
     lines.flat_map(|line| line.split(',')).any(|one| {
         let (name, weight) = one.split_once(';').unwrap_or((one, "q=1"));
-        name.trim().eq_ignore_ascii_case("gzip") && !weight.trim().trim_start_matches("q=0").trim_matches(['.', '0']).is_empty()
+        name.trim().eq_ignore_ascii_case("gzip")
+            && !weight.trim().trim_start_matches("q=0").trim_matches(['.', '0']).is_empty()
     })
 }
