@@ -101,9 +101,9 @@ function Field({ name, about, given, wrong }: { name: string; about: Variable; g
   const usual = about.default === undefined ? '' : String(about.default);
   if (about.choices) {
     return (
-      <select {...all} defaultValue={given || usual}>
+      <select {...all}>
         {usual === '' && <option value="" />}
-        {about.choices.map((one) => <option key={String(one)} value={String(one)}>{String(one)}</option>)}
+        {about.choices.map(String).map((one) => <option key={one} value={one} selected={one === (given || usual)}>{one}</option>)}
       </select>
     );
   }
