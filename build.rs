@@ -1,6 +1,5 @@
 //! Builds the page (`web/page`) into the binary where Node is there, and takes the plain one (`web/index.html`) where it is not. What a build
 //! makes is in Cargo's folder, but for `web/page/node_modules`, which the tests use too.
-#![expect(clippy::print_stdout, reason = "that is how one speaks to Cargo")]
 
 use std::{
     env,
