@@ -6,13 +6,16 @@ import { after, before, describe, test } from 'node:test';
 import { startGateway } from '../page/gateway.mjs';
 import { launch } from './way.mjs';
 
+const TEXT = '# Rivers\n\nA *river* [arrives](https://example.com/).\n\n1. one\n   - two\n\n| a | b |\n| --- | --- |\n| 1 | 2 |\n\n> quoted\n\n'
+  + '```js\nlet code = "a line that is so long that on a phone it can only be seen by scrolling to the side, by keyboard too";\n```\n\n- [x] done `it`\n';
 const AXE = await readFile(new URL('node_modules/axe-core/axe.min.js', import.meta.url), 'utf8');
 
 describe('Chromium', () => {
   let browser, gateway;
   before(async () => {
     browser = await launch('Chromium');
-    gateway = await startGateway({ LASTWORD_BACKENDS__MOCK__KIND: 'mock', LASTWORD_BACKENDS__MOCK__REASONING: 'Let me see.' });
+    gateway = await startGateway({ LASTWORD_BACKENDS__MOCK__KIND: 'mock', LASTWORD_BACKENDS__MOCK__REASONING: 'Let me see.',
+      LASTWORD_BACKENDS__MOCK__TEXT: TEXT });
   });
   after(async () => {
     await browser?.close();
@@ -42,6 +45,10 @@ describe('Chromium', () => {
         await page.click('#send');
         await until(() => document.getElementById('state').textContent === 'Completed');
         assert.deepEqual(await faults(), [], 'with an answer');
+        await page.select('#template', 'translate');
+        await page.waitForSelector('#variables');
+        assert.deepEqual(await faults(), [], 'with a template');
+        assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), 'nothing is wider than the screen');
         await page.click('#share');
         await page.waitForSelector('#shared[open]');
         assert.deepEqual(await faults(), [], 'with a dialog');

@@ -66,6 +66,31 @@ for (const name of names) {
       await until(page, 'state', 'Stopped');
     });
 
+    test('a template is picked, filled in and asked with', async (t) => {
+      const gateway = await startGateway();
+      t.after(() => gateway.stop());
+      const page = await (await profile(t))(gateway.url);
+      await page.waitForFunction(() => document.querySelectorAll('#template option').length > 1, { polling: 20 });
+      await page.select('#model', 'mock/echo');
+      await page.select('#template', 'translate');
+      await page.waitForSelector('#var-text');
+      await page.type('#var-text', 'The river goes on.');
+      await page.click('#send');
+      await until(page, 'problem', 'to');
+      assert.equal(await page.evaluate(() => document.activeElement.id), 'var-to', 'the field that is missing');
+      await page.type('#var-to', 'Latin');
+      await page.select('#var-tone', 'formal');
+      await page.click('#send');
+      await until(page, 'proof', 'Identical to the log');
+      assert.match(await text(page, 'said'), /The river goes on\./);
+      assert.equal(await text(page, 'problem'), '');
+      // It is all there again after a reload.
+      await page.reload();
+      await page.waitForSelector('#var-tone');
+      assert.deepEqual(await page.evaluate(() => ['text', 'to', 'tone'].map((name) => document.getElementById(`var-${name}`).value)),
+        ['The river goes on.', 'Latin', 'formal']);
+    });
+
     test('a link that is shared reads one answer, without a key, and nothing else', async (t) => {
       const key = JSON.parse((await promisify(execFile)(BINARY, ['keys', 'new', 'web', '--json'])).stdout);
       const gateway = await startGateway({ LASTWORD_AUTH__KEYS__WEB__HASH: key.hash, LASTWORD_BACKENDS__MOCK__KIND: 'mock', LASTWORD_BACKENDS__MOCK__DELAY: '100ms' });

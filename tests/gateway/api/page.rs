@@ -8,7 +8,7 @@ async fn each_file_of_the_page_has_its_type_and_lets_nothing_else_in() {
     let gateway = TestGateway::start().await;
     let script = "text/javascript; charset=utf-8";
     for (path, kind) in [
-        ("/", "text/html; charset=utf-8"),
+        ("/plain.html", "text/html; charset=utf-8"),
         ("/app.js", script),
         ("/answer.js", script),
         ("/wire.js", script),
@@ -23,7 +23,7 @@ async fn each_file_of_the_page_has_its_type_and_lets_nothing_else_in() {
         assert!(!policy.contains("unsafe"), "{policy}");
         assert_eq!(response.header("x-content-type-options"), Some("nosniff"));
         let file = match path {
-            "/" => "index.html",
+            "/plain.html" => "index.html",
             "/lastword.js" => "client/lastword.js",
             _ => &path[1..],
         };
@@ -33,16 +33,29 @@ async fn each_file_of_the_page_has_its_type_and_lets_nothing_else_in() {
     }
 }
 
+/// The one that the build made, or the plain one where it could make none.
 #[tokio::test(flavor = "multi_thread")]
 async fn all_that_the_page_names_is_there() {
     let gateway = TestGateway::start().await;
-    let page = gateway.get("/", &[]).await.text().await;
+    let page = gateway.get("/", &[]).await;
+    assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
+    assert_eq!(page.header("cache-control"), Some("no-cache"));
+    assert!(page.header("content-security-policy").is_some_and(|policy| !policy.contains("unsafe")));
+    let page = page.text().await;
     let names = page.split("=\"").skip(1).filter_map(|rest| rest.split_once('"')).map(|(name, _)| name);
     let names: Vec<_> = names.filter(|name| [".js", ".css", ".svg"].iter().any(|end| name.ends_with(end))).collect();
     assert!(names.len() >= 3, "{names:?}");
     for name in names {
         let path = format!("/{}", name.trim_start_matches(['.', '/']));
-        assert_eq!(gateway.get(&path, &[]).await.status, 200, "{name}");
+        let whole = gateway.get(&path, &[("accept-encoding", "br, gzip;q=0")]).await;
+        assert_eq!((whole.status, whole.header("content-encoding")), (200, None), "{name}");
+        // What was built has its content in its name, and is there packed, too.
+        let built = name.contains("page-");
+        let packed = gateway.get(&path, &[("accept-encoding", "br;q=1.0, GZIP;q=0.5")]).await;
+        assert_eq!(packed.header("content-encoding"), built.then_some("gzip"), "{name}");
+        assert_eq!(packed.header("vary").is_some_and(|vary| vary.contains("accept-encoding")), built, "{name}");
+        let kept = packed.header("cache-control").is_some_and(|how| how.contains("immutable"));
+        assert_eq!(kept, built, "{name}");
     }
 }
 

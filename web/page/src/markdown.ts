@@ -1,0 +1,175 @@
+// The words of an answer, drawn as Markdown while they come. A finished block is drawn once and never touched again; only the last one,
+// which may still change its mind, is drawn anew with each frame. What has come is taken in by the piece, and a block that grows too long
+// to be drawn again and again is finished part by part, each put into the element of the one before where it can be: so no frame takes long, whatever comes.
+
+import { Fence } from './fence';
+import { blocks, drawn, type Block, type Links } from './safe';
+
+const STEP = 800; // characters taken in at once
+const SOFT = 2000; // a list or a paragraph beyond this is cut where one of its parts ends
+const TABLE = 4000; // a table, behind a row
+const HARD = 6000; // and anything else at the end of a line
+
+/** A block of which a part is finished. */
+interface Cut {
+  head: string; // of a table: each part is one with this head, for the browser lays out a whole table again for each row
+  element: Element | null; // or where the next part has its place
+}
+
+const long = (all: Block[]): number => all.reduce((sum, { raw }) => sum + raw.length, 0);
+const solid = ({ type }: Block): boolean => type !== 'space';
+
+export class Markdown {
+  #root: HTMLElement;
+  #waiting = ''; // not looked at
+  #open = ''; // of the block that is open
+  #shown: ChildNode[] = []; // its elements
+  #seen = -1; // the line end in it up to which finished blocks were looked for
+  #fence: Fence | null = null;
+  #cut: Cut | null = null;
+  #links: Links = {};
+
+  constructor(root: HTMLElement) {
+    this.#root = root;
+  }
+
+  append(text: string): void {
+    this.#waiting += text;
+  }
+
+  /** Draws what waits, until then at most; whether there is more. */
+  draw(until: number): boolean {
+    if (!this.#waiting) return false;
+    for (const node of this.#shown) node.remove();
+    do {
+      const step = /[\uD800-\uDBFF]/.test(this.#waiting.charAt(STEP - 1)) ? STEP + 1 : STEP;
+      this.#open = (this.#open + this.#waiting.slice(0, step)).replaceAll('\r\n', '\n');
+      this.#waiting = this.#waiting.slice(step);
+      while (this.#fence ? this.#fenced(this.#fence) : this.#begun() || this.#finished() || this.#shortened());
+    } while (this.#waiting && performance.now() < until);
+    this.#shown = this.#fence ? [] : this.#put(this.#open);
+    this.#fence?.rest(this.#open);
+    return this.#waiting !== '';
+  }
+
+  /** The element that the newest words are in. */
+  get last(): HTMLElement {
+    if (this.#fence) return this.#fence.last;
+    let at = this.#root;
+    for (;;) {
+      const next = at.lastElementChild;
+      if (!(next instanceof HTMLElement) || !/^(?:P|H\d|[OU]L|LI|BLOCKQUOTE)$/.test(next.tagName)) return at;
+      at = next;
+    }
+  }
+
+  /** A fence: what follows are lines of code. Whether one begins here. */
+  #begun(): boolean {
+    const fence = Fence.opened(this.#open);
+    if (!fence) return false;
+    this.#root.append(fence.box);
+    this.#open = this.#open.slice(fence.opening.length);
+    this.#fence = fence;
+    this.#cut = null;
+    return true;
+  }
+
+  /** The lines within a fence. Whether it ended. */
+  #fenced(fence: Fence): boolean {
+    for (let end; (end = this.#open.indexOf('\n') + 1) > 0;) {
+      const ends = fence.line(this.#open.slice(0, end));
+      this.#open = this.#open.slice(end);
+      if (!ends) continue;
+      this.#root.append('\n'); // as between any two blocks
+      this.#fence = null;
+      this.#seen = -1;
+      return true;
+    }
+    if (this.#open.length > HARD) {
+      fence.part(this.#open);
+      this.#open = '';
+    }
+    return false;
+  }
+
+  /** Finishes what no later line can change: all blocks but the last, of whole lines. Whether there was one. */
+  #finished(): boolean {
+    const end = this.#open.lastIndexOf('\n');
+    if (end <= this.#seen) return false;
+    this.#seen = end;
+    const all = this.#blocks(this.#open.slice(0, end + 1));
+    return this.#finish(long(all.slice(0, all.findLastIndex(solid))) - (this.#cut?.head.length ?? 0));
+  }
+
+  #finish(length: number): boolean {
+    if (length <= 0) return false;
+    this.#freeze(length);
+    this.#cut = null;
+    return true;
+  }
+
+  /** Cuts a block that is too long. Whether it could. */
+  #shortened(): boolean {
+    const { length } = this.#open;
+    if (length <= SOFT) return false;
+    const all = this.#blocks(this.#open), last = all.findLastIndex(solid), block = all[last];
+    if (!block) return false;
+    const before = long(all.slice(0, last)), lines = this.#open.lastIndexOf('\n') + 1;
+    let head = this.#cut?.head ?? '', at = 0;
+    if (last > all.findIndex(solid)) return this.#finish(before - head.length);
+    if (block.items && block.items.length > 1) at = before + block.raw.length - (block.items.at(-1)?.raw.trimEnd().length ?? 0);
+    else if (block.type === 'table') {
+      if (!this.#cut) head = `${block.raw.split('\n', 2).join('\n')}\n`;
+      if (length > TABLE && (this.#cut || lines > before + head.length)) at = lines;
+    } else if (block.type === 'paragraph') at = sentence(this.#open);
+    else if (length > HARD) at = lines || sentence(this.#open);
+    if (at <= 0) return false;
+    const ended = this.#open[at - 1] === '\n';
+    const element = this.#freeze(at);
+    this.#cut = block.type === 'table' ? { head, element: null } : element && { head: '', element };
+    if (ended && element?.tagName === 'P') element.append('\n');
+    return true;
+  }
+
+  #blocks(source: string): Block[] {
+    return blocks((this.#cut?.head ?? '') + source, this.#links);
+  }
+
+  /** Draws the beginning of what is open for good. Gives the element in which more of its last block has its place. */
+  #freeze(length: number): Element | null {
+    const element = this.#put(this.#open.slice(0, length)).findLast((node) => node instanceof HTMLElement);
+    this.#open = this.#open.slice(length);
+    this.#seen = -1;
+    if (element?.parentElement !== this.#root) return this.#cut?.element ?? null;
+    return /^(?:P|[OU]L|BLOCKQUOTE)$/.test(element.tagName) ? element : null;
+  }
+
+  /** Draws at the end; what continues a block that was cut, into that. */
+  #put(source: string): ChildNode[] {
+    if (!source) return [];
+    const fragment = drawn((this.#cut?.head ?? '') + source, this.#links);
+    const nodes: ChildNode[] = [];
+    const place = this.#cut?.element, first = fragment.firstElementChild;
+    if (place && first?.tagName === place.tagName) {
+      nodes.push(...first.childNodes);
+      place.append(...nodes);
+      first.remove();
+    }
+    const rest = [...fragment.childNodes];
+    this.#root.append(fragment);
+    return [...nodes, ...rest];
+  }
+}
+
+/** Where a paragraph can be cut: behind a sentence, else behind a word, and not within what has a mark at both ends. */
+function sentence(text: string): number {
+  const count = (part: string, mark: string) => part.split(mark).length - 1;
+  const whole = (at: number) => {
+    const part = text.slice(0, at);
+    return ['`', '*', '_', '~'].every((mark) => count(part, mark) % 2 === 0) && count(part, '[') === count(part, ']');
+  };
+  const behind = (such: RegExp) => [...text.matchAll(such)].map((end) => end.index + end[0].length)
+    .filter((at) => at > text.length / 2 && at < text.length).slice(-20).reverse();
+  const words = behind(/\s+/g);
+  return [...behind(/[.!?:]\s+/g), ...words].find(whole) ?? words[0] ?? text.length;
+}
