@@ -65,6 +65,9 @@ fn allow(origins: &[String]) -> CorsLayer {
             HeaderName::from_static("idempotent-replayed"),
             HeaderName::from_static("request-id"),
             HeaderName::from_static("x-should-retry"),
+            HeaderName::from_static("x-workflow-run-id"),
+            HeaderName::from_static("x-workflow-stream-tail-index"),
+            HeaderName::from_static("x-resumable-stream-id"),
             header::LOCATION,
             header::RETRY_AFTER,
         ])

@@ -221,3 +221,28 @@ async fn an_answer_to_a_tools_result_goes_on_with_the_same_message() {
     assert_eq!(told[0]["messageId"], "m2");
     assert_eq!(told[told.len() - 1]["finishReason"], "stop");
 }
+
+#[tokio::test]
+async fn the_grace_of_a_chat_outlives_a_reload_of_its_page() {
+    let gateway = TestGateway::start().await;
+    let mut asked = asked("c", json!({ "text": "on and on", "repeat": 9999, "delay": "5ms" }));
+    asked["on_disconnect"] = json!({ "cancel_after": "400ms" });
+    let mut page = post(&gateway, &asked).await;
+    let id = run_of(&page);
+    for _ in 0..3 {
+        until(&mut page.body, "and").await;
+        drop(page);
+        page = resume(&gateway, "c", "").await; // reloaded: it is back before the grace is over
+        assert_eq!((page.status, run_of(&page)), (200, id.clone()));
+    }
+    until(&mut page.body, "and").await;
+    drop(page);
+    soon(async {
+        while gateway.state(&id).await["status"] == "running" {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(gateway.state(&id).await["status"], "cancelled");
+    assert_eq!(resume(&gateway, "c", "").await.status, 204);
+}
