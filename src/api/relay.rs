@@ -28,6 +28,7 @@ use super::{
     error::Problem,
     events::{Heartbeat, Seat},
     post,
+    surface::{decoded, is_plain},
 };
 use crate::{
     event::Json,
@@ -65,11 +66,19 @@ pub(super) async fn to_applications(State(api): State<Arc<Api>>, request: Reques
     if path.starts_with("/v1/") {
         return next.run(request).await;
     }
+    // What is not below a path, however it is written, does not become so behind the application's own.
+    if !is_plain(&path) {
+        return match api.gateway.relays(&path) {
+            Some(_) => super::nothing().into_response(),
+            None => next.run(request).await,
+        };
+    }
     if let Some((base, chat)) = of_an_answer(request.method(), &path)
         && let Some(known) = api.gateway.relays(base)
     {
         let (parts, body) = request.into_parts();
-        return match returns(&api, &parts, &known, (base, chat)).await {
+        let chat = decoded(chat).unwrap_or_else(|| chat.to_owned());
+        return match returns(&api, &parts, &known, (base, &chat)).await {
             Ok(Some(response)) => response,
             // Below a path of which all goes to the application, this may be one of its own.
             Ok(None) if !known.named && api.gateway.relays(&path).is_some() => {

@@ -99,7 +99,11 @@ impl Gateway {
             return Err(StartError::Draining.into());
         }
         self.admit(&asked.owner).map_err(StartError::from)?;
-        let room = self.room(&asked.owner).await?;
+        // What is no question takes no room of answers, unless it is answered like one.
+        let room = match *asked.request.method() == ::http::Method::POST {
+            true => Some(self.room(&asked.owner).await?),
+            false => None,
+        };
         let opening = asked.chat.as_deref().map(|chat| self.openings.begin(chat_key(&asked.owner, chat)));
         let this = self.clone();
         let relayed = self.tasks.spawn(async move {
@@ -114,6 +118,10 @@ impl Gateway {
             let (head, events) = match opened.map_err(|error| PassError::Upstream(error.into()))? {
                 Opened::Other(response) => return Ok(Relayed::Other(response)),
                 Opened::Answer { head, events } => (head, events),
+            };
+            let room = match room {
+                Some(room) => room,
+                None => this.room(&owner).await?,
             };
             let told = head.iter().filter(|(name, _)| is_told_again(name.as_str()));
             let told = told.filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())));

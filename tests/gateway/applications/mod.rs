@@ -358,6 +358,23 @@ async fn one_person_does_not_find_anothers_answer_where_they_are_told_apart() {
 }
 
 #[tokio::test]
+async fn a_path_has_no_way_out_of_what_is_relayed_and_a_chat_may_have_any_name() {
+    let app = App::start().await;
+    let toml = format!("[backends.app]\nkind = \"relay\"\nurl = \"{}/inner\"\npaths = [\"/app/*\"]\n", app.origin());
+    let gateway = TestGateway::with(&toml).await;
+    for path in ["/app/../secret", "/app/%2e%2e/secret", "/app/..%2fsecret", "/app/a/..;/..;/secret"] {
+        assert_eq!(gateway.get(path, &[]).await.status, 404, "{path}");
+    }
+    assert!(app.asked().is_empty());
+    let gateway = TestGateway::with(&app.relay("")).await;
+    let body = json!({ "id": "ann: 1/2 é", "parts": ["data: a\n\n", null] });
+    let mut response = post(&gateway, &body).await;
+    let id = id_of(&response);
+    until(&mut response.body, "a").await;
+    assert_eq!(id_of(&gateway.get("/api/chat/ann%3A%201%2F2%20%C3%A9/stream", &[]).await), id);
+}
+
+#[tokio::test]
 async fn all_below_a_path_goes_to_the_application_but_for_answers_that_are_here() {
     let app = App::start().await;
     let toml = format!("[backends.app]\nkind = \"relay\"\nurl = \"{}/inner\"\npaths = [\"/app/*\"]\n", app.origin());
