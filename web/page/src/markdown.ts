@@ -8,6 +8,7 @@ import { blocks, drawn, type Block, type Links } from './safe';
 const STEP = 800; // characters taken in at once
 const SOFT = 2000; // a list or a paragraph beyond this is cut where one of its parts ends
 const TABLE = 4000; // a table, behind a row
+const ITEMS = 100; // what comes behind them is a list of its own: the browser lays out a whole list, or none of it
 const HARD = 6000; // and anything else at the end of a line
 
 /** A block of which a part is finished. */
@@ -140,8 +141,8 @@ export class Markdown {
     const element = this.#put(this.#open.slice(0, length)).findLast((node) => node instanceof HTMLElement);
     this.#open = this.#open.slice(length);
     this.#seen = -1;
-    if (element?.parentElement !== this.#root) return this.#cut?.element ?? null;
-    return /^(?:P|[OU]L|BLOCKQUOTE)$/.test(element.tagName) ? element : null;
+    if (element?.parentElement !== this.#root) return roomy(this.#cut?.element ?? null);
+    return /^(?:P|[OU]L|BLOCKQUOTE)$/.test(element.tagName) ? roomy(element) : null;
   }
 
   /** Draws at the end; what continues a block that was cut, into that. */
@@ -160,6 +161,8 @@ export class Markdown {
     return [...nodes, ...rest];
   }
 }
+
+const roomy = (element: Element | null): Element | null => (element && element.tagName.endsWith('L') && element.childElementCount > ITEMS ? null : element);
 
 /** Where a paragraph can be cut: behind a sentence, else behind a word, and not within what has a mark at both ends. */
 function sentence(text: string): number {
