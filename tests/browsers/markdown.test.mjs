@@ -233,7 +233,7 @@ for (const name of names) {
       if (process.env.LASTWORD_TEST === 'full') speeds.push(['at 100 a second', '10ms']);
       for (const [speed, delay] of speeds) {
         if (delay !== '0ms' && what !== 'ten thousand words') continue;
-        test(`${what}, ${speed}: no frame takes long`, { timeout: 300_000 }, async (t) => {
+        test(`${what}, ${speed}: no frame takes long`, { timeout: 450_000 }, async (t) => {
           for (let again = 1; ; again -= 1) {
             const page = await open(t), began = performance.now();
             const { clock, processor } = await longest(page, () => ask(page, { text, delay }));
