@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use serde::Deserialize;
 
 use crate::{
-    event::{End, Event, Raw, Status},
+    event::{End, Event, PartType, Raw, Status},
     id::{Cursor, StreamId},
     protocol::{Dialect, Encode, Numbered, understood::Note},
     record::{Kind, Record},
@@ -99,6 +99,9 @@ impl Encode for Relayed {
         self.learn(record);
         match record.head.kind {
             Kind::Custom if self.count > before && before < self.muted => {}
+            Kind::Custom if record.head.at.of == PartType::Opaque => {
+                write_event(out, None, record.payload, None, Some(self.id(cursor)));
+            }
             Kind::Custom => {
                 let Ok(said) = serde_json::from_slice::<Said<'_>>(record.payload) else { return };
                 let bytes = match said.raw {
