@@ -177,7 +177,8 @@ fn who_counts_until_there_is_a_finish_is_told_one() {
         String::from_utf8(without_ours(&told)).expect("UTF-8")
     };
     let (done, finish) = ("data: [DONE]\n\n", "data: {\"type\":\"finish\"}\n\n");
-    let failed = format!("data: {{\"type\":\"start\"}}\n\ndata: {{\"type\":\"error\",\"errorText\":\"no tea\"}}\n\n{done}");
+    let failed =
+        format!("data: {{\"type\":\"start\"}}\n\ndata: {{\"type\":\"error\",\"errorText\":\"no tea\"}}\n\n{done}");
     assert_eq!(rest(&failed, Some(Dialect::AiSdk), 2), format!("{done}{finish}"));
     let silent = format!("data: {{\"type\":\"text-delta\",\"id\":\"0\",\"delta\":\"The\"}}\n\n{done}");
     assert_eq!(rest(&silent, Some(Dialect::AiSdk), 1), format!("{done}{finish}"));
