@@ -229,8 +229,8 @@ for (const name of names) {
     const texts = { 'ten thousand words': long() };
     for (const [kind, text] of Object.entries(HUGE)) texts[`a ${kind} of ten thousand words`] = text;
     for (const [what, text] of Object.entries(texts)) {
-      const speeds = [['as fast as they come', '0ms'], ['a millisecond apart', '1ms']];
-      if (process.env.LASTWORD_TEST === 'full') speeds.push(['at 100 a second', '10ms']);
+      const speeds = [['as fast as they come', '0ms']];
+      if (process.env.LASTWORD_TEST === 'full') speeds.push(['a millisecond apart', '1ms'], ['at 100 a second', '10ms']);
       for (const [speed, delay] of speeds) {
         if (delay !== '0ms' && what !== 'ten thousand words') continue;
         test(`${what}, ${speed}: no frame takes long`, { timeout: 450_000 }, async (t) => {
