@@ -204,35 +204,46 @@ for (const name of names) {
 
     if (name !== 'Chromium') return; // the others do not tell how long tasks are
 
-    /** The longest task in ms while this is done. */
+    /**
+     * The longest task while this is done, in ms: by the clock, as the page itself is told (of those over 50 ms), and on the processor. On a busy
+     * machine a task waits for the processor, and what it waits is none of the page's.
+     */
     async function longest(page, run) {
       await page.evaluate(() => {
         window.tasks = [];
         window.watch = new PerformanceObserver((list) => window.tasks.push(...list.getEntries().map(({ duration }) => duration)));
         window.watch.observe({ type: 'longtask' });
       });
+      await page.tracing.start({ categories: ['toplevel'] });
       await run();
-      return page.evaluate(() => new Promise((ok) => setTimeout(() => {
-        window.tasks.push(...window.watch.takeRecords().map(({ duration }) => duration));
-        window.watch.disconnect();
-        ok(Math.round(Math.max(0, ...window.tasks)));
-      }, 100)));
+      await new Promise((ok) => setTimeout(ok, 200)); // the observer is told later
+      const { traceEvents } = JSON.parse(Buffer.from(await page.tracing.stop()).toString());
+      const thread = ({ pid, tid }) => `${pid} ${tid}`;
+      const mains = new Set(traceEvents.filter(({ name, args }) => name === 'thread_name' && args.name === 'CrRendererMain').map(thread));
+      const tasks = traceEvents.filter((one) => one.name === 'ThreadControllerImpl::RunTask' && mains.has(thread(one)));
+      assert.ok(tasks.some(({ tdur }) => tdur > 1000), 'the trace has the time on the processor');
+      const clock = await page.evaluate(() => Math.max(0, ...window.tasks));
+      return { clock, processor: tasks.reduce((most, { tdur = 0 }) => Math.max(most, tdur / 1000), 0) };
     }
 
-    for (const [what, text] of [['ten thousand words', long()], ...Object.entries(HUGE).map(([kind, text]) => [`a ${kind} of ten thousand words`, text])]) {
-      const speeds = [['as fast as they come', '0ms'], ['at 1000 a second', '1ms']];
+    const texts = { 'ten thousand words': long() };
+    for (const [kind, text] of Object.entries(HUGE)) texts[`a ${kind} of ten thousand words`] = text;
+    for (const [what, text] of Object.entries(texts)) {
+      const speeds = [['as fast as they come', '0ms'], ['a millisecond apart', '1ms']];
       if (process.env.LASTWORD_TEST === 'full') speeds.push(['at 100 a second', '10ms']);
       for (const [speed, delay] of speeds) {
         if (delay !== '0ms' && what !== 'ten thousand words') continue;
-        test(`${what}, ${speed}: no frame takes long`, { timeout: 300_000 }, async (t) => {
+        test(`${what}, ${speed}: no frame takes long`, { timeout: 450_000 }, async (t) => {
           for (let again = 1; ; again -= 1) {
-            const page = await open(t);
-            const began = performance.now();
-            const ms = await longest(page, () => ask(page, { text, delay }));
-            t.diagnostic(`longest task ${ms === 0 ? 'under 50' : ms} ms, all in ${Math.round(performance.now() - began)} ms`);
+            const page = await open(t), began = performance.now();
+            const { clock, processor } = await longest(page, () => ask(page, { text, delay }));
+            const all = ((performance.now() - began) / 1000).toFixed(1), seen = clock ? clock.toFixed(0) : 'under 50';
+            t.diagnostic(`longest task ${processor.toFixed(0)} ms on the processor, ${seen} ms by the clock, all in ${all} s`);
+            const order = (text) => text.match(/word\d+/g);
+            assert.deepEqual(order(await page.$eval('#said', (box) => box.textContent)), order(text), 'nothing is missing, nothing twice');
             await page.close();
-            if (ms <= LONGEST) return;
-            assert.ok(again, `a task took ${ms} ms`); // once, another program may have had the processor
+            if (clock <= LONGEST || processor <= LONGEST) return;
+            assert.ok(again, `a task took ${clock} ms`); // once, it may have been something else
           }
         });
       }

@@ -29,7 +29,8 @@ export function Ask({ asking }: { asking: Asking }) {
     e.preventDefault();
     if (!form.current) return;
     const { prompt, ...rest } = Object.fromEntries([...new FormData(form.current)].map(([name, value]) => [name, String(value)]));
-    const variables = Object.fromEntries(Object.entries(rest).filter(([name]) => name.startsWith('var ')).map(([name, value]) => [name.slice(4), value]));
+    const filled = Object.entries(rest).filter(([name]) => name.startsWith('var '));
+    const variables = Object.fromEntries(filled.map(([name, value]) => [name.slice(4), value]));
     const kept = prompt ?? asking.draft.prompt ?? ''; // behind a template it is not in the form
     Object.assign(asking.draft, { prompt: kept, model: rest.model ?? '', options: rest.options ?? '', template: rest.template ?? '', variables });
     void asking.ask({ ...asking.draft });

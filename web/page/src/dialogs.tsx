@@ -53,7 +53,8 @@ export interface Shared {
 export async function shared(session: Session): Promise<Shared | null> {
   const { id } = session;
   try {
-    const given: { token?: string; expires_at?: string } = await call(`v1/streams/${id}/tickets`, { ...OPTIONS, method: 'POST', body: { scope: 'read' } });
+    const asked = { ...OPTIONS, method: 'POST', body: { scope: 'read' } };
+    const given: { token?: string; expires_at?: string } = await call(`v1/streams/${id}/tickets`, asked);
     const until = given.expires_at && ` until ${new Date(given.expires_at).toLocaleString()}`;
     return {
       link: `${location.href.split('#')[0]}#${id}${given.token ? `?token=${given.token}` : ''}`,

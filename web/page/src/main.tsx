@@ -56,7 +56,9 @@ function OnTheWire() {
       <div class="row bar">
         <h2 id="wire-title">On the wire</h2>
         <span class="grow" />
-        <label class="check"><input type="checkbox" id="show-ids" onChange={(e) => session.showIds(e.currentTarget.checked)} /> ids in the text</label>
+        <label class="check">
+          <input type="checkbox" id="show-ids" onChange={(e) => session.showIds(e.currentTarget.checked)} /> ids in the text
+        </label>
       </div>
       <ol id="wire" tabIndex={0} aria-label="The newest events: id, name, data" ref={list} />
     </aside>

@@ -1,19 +1,20 @@
 // The words of an answer, drawn as Markdown while they come. A finished block is drawn once and never touched again; only the last one,
 // which may still change its mind, is drawn anew with each frame. What has come is taken in by the piece, and a block that grows too long
-// to be drawn again and again is finished part by part, each put into the element of the one before where it can be: so no frame takes long, whatever comes.
+// to be drawn again and again is finished part by part, each put into the element of the one before where it can be. So no frame takes
+// long, whatever comes.
 
 import { Fence } from './fence';
 import { blocks, drawn, type Block, type Links } from './safe';
 
 const STEP = 800; // characters taken in at once
-const SOFT = 2000; // a list or a paragraph beyond this is cut where one of its parts ends
-const TABLE = 4000; // a table, behind a row
+const SOFT = 2000; // a list, a table or a paragraph beyond this is cut where one of its parts ends
+const PARTS = 100; // of a list or a table. What comes behind them is one of its own: the browser lays out the whole of one, or none of it
 const HARD = 6000; // and anything else at the end of a line
 
 /** A block of which a part is finished. */
 interface Cut {
-  head: string; // of a table: each part is one with this head, for the browser lays out a whole table again for each row
-  element: Element | null; // or where the next part has its place
+  head: string; // what makes a part of it one of its kind: the head of a table
+  element: Element | null; // where the next part has its place, if not in an element of its own
 }
 
 const long = (all: Block[]): number => all.reduce((sum, { raw }) => sum + raw.length, 0);
@@ -120,13 +121,13 @@ export class Markdown {
     if (block.items && block.items.length > 1) at = before + block.raw.length - (block.items.at(-1)?.raw.trimEnd().length ?? 0);
     else if (block.type === 'table') {
       if (!this.#cut) head = `${block.raw.split('\n', 2).join('\n')}\n`;
-      if (length > TABLE && (this.#cut || lines > before + head.length)) at = lines;
+      if (this.#cut || lines > before + head.length) at = lines;
     } else if (block.type === 'paragraph') at = sentence(this.#open);
     else if (length > HARD) at = lines || sentence(this.#open);
     if (at <= 0) return false;
     const ended = this.#open[at - 1] === '\n';
     const element = this.#freeze(at);
-    this.#cut = block.type === 'table' ? { head, element: null } : element && { head: '', element };
+    this.#cut = block.type === 'table' ? { head, element } : element && { head: '', element };
     if (ended && element?.tagName === 'P') element.append('\n');
     return true;
   }
@@ -140,8 +141,9 @@ export class Markdown {
     const element = this.#put(this.#open.slice(0, length)).findLast((node) => node instanceof HTMLElement);
     this.#open = this.#open.slice(length);
     this.#seen = -1;
-    if (element?.parentElement !== this.#root) return this.#cut?.element ?? null;
-    return /^(?:P|[OU]L|BLOCKQUOTE)$/.test(element.tagName) ? element : null;
+    if (element?.parentElement !== this.#root) return roomy(this.#cut?.element ?? null);
+    if (element.className === 'wide') return roomy(element.querySelector('tbody'));
+    return /^(?:P|[OU]L|BLOCKQUOTE)$/.test(element.tagName) ? roomy(element) : null;
   }
 
   /** Draws at the end; what continues a block that was cut, into that. */
@@ -150,15 +152,21 @@ export class Markdown {
     const fragment = drawn((this.#cut?.head ?? '') + source, this.#links);
     const nodes: ChildNode[] = [];
     const place = this.#cut?.element, first = fragment.firstElementChild;
-    if (place && first?.tagName === place.tagName) {
-      nodes.push(...first.childNodes);
+    const same = this.#cut?.head ? first?.querySelector('tbody') : first;
+    if (place && same?.tagName === place.tagName) {
+      nodes.push(...same.childNodes);
       place.append(...nodes);
-      first.remove();
+      first?.remove();
     }
     const rest = [...fragment.childNodes];
     this.#root.append(fragment);
     return [...nodes, ...rest];
   }
+}
+
+/** The element, if it is not full. */
+function roomy(element: Element | null): Element | null {
+  return element && /^(?:[OU]L|TBODY)$/.test(element.tagName) && element.childElementCount > PARTS ? null : element;
 }
 
 /** Where a paragraph can be cut: behind a sentence, else behind a word, and not within what has a mark at both ends. */

@@ -41,7 +41,8 @@ export interface View {
   shareable: boolean;
 }
 
-export type Facts = Partial<Record<'status' | 'answered-by' | 'first-token' | 'usage' | 'pieces' | 'last-id' | 'resumes' | 'repeats', string | number | null>>;
+type Fact = 'status' | 'answered-by' | 'first-token' | 'usage' | 'pieces' | 'last-id' | 'resumes' | 'repeats';
+export type Facts = Partial<Record<Fact, string | number | null>>;
 
 export class Session {
   readonly view = new Store<View>({ line: 'idle', status: '', says: 'Nothing asked yet', trouble: '', proof: '', facts: '{}', running: false,
