@@ -1,6 +1,6 @@
 // The form.
 
-import { useEffect, useRef } from 'preact/hooks';
+import { useEffect, useLayoutEffect, useRef } from 'preact/hooks';
 import type { Asking, Template, Variable } from './asking';
 import { useStore } from './store';
 
@@ -15,7 +15,8 @@ export function Ask({ asking }: { asking: Asking }) {
 
   const field = problem?.field ?? '';
   const wrong = (name: string) => (problem && field.startsWith(name) ? { 'aria-invalid': true } as const : {});
-  useEffect(() => {
+  // With the words, not behind them: whoever types on, types there.
+  useLayoutEffect(() => {
     if (!problem) return;
     const input = form.current?.querySelector<HTMLElement>('[aria-invalid]');
     if (input?.id === 'options' && mock.current) mock.current.open = true;
