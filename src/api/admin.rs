@@ -18,7 +18,7 @@ use serde_json::value::RawValue;
 use super::{error::Problem, no_route, wrong_method};
 pub use crate::gateway::{Checked, Fault};
 use crate::{
-    event::{At, PartType, Status},
+    event::{At, Event, PartType, Status},
     gateway::{ClaimKey, ClaimKind, Files, Gateway, StoreError, Stream},
     id::{Cursor, StreamId},
     protocol::native::{self, Answer, rfc3339},
@@ -258,11 +258,17 @@ async fn records(
         let torn = |why: &dyn std::fmt::Display| {
             StoreError::Unavailable(format!("record {cursor} of stream {id} cannot be read: {why}"))
         };
-        let Record { head, payload } = Record::parse(bytes).map_err(|bad| torn(&bad))?;
-        let data = serde_json::from_slice(payload).map_err(|bad| torn(&bad))?;
+        let record = Record::parse(bytes).map_err(|bad| torn(&bad))?;
+        let Record { head, payload } = record;
+        let data: Box<RawValue> = match record.event().map_err(|bad| torn(&bad))? {
+            // Whose payload may be its data itself.
+            Event::Custom(custom) => serde_json::value::to_raw_value(&custom),
+            _ => serde_json::from_slice(payload),
+        }
+        .map_err(|bad| torn(&bad))?;
         let At { choice, part, of } = head.at;
         let place = head.kind.is_of_a_part().then_some(Place { choice, part, of });
-        let line = Shape { cursor, ms: head.ms, kind: head.kind, place, data };
+        let line = Shape { cursor, ms: head.ms, kind: head.kind, place, data: &data };
         serde_json::to_writer(&mut lines, &line).map_err(|bad| torn(&bad))?;
         lines.push(b'\n');
     }

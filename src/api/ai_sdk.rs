@@ -96,6 +96,20 @@ pub(super) async fn stop(State(api): State<Arc<Api>>, caller: Caller, Chat(chat)
     Ok(named(id, StatusCode::NO_CONTENT.into_response()))
 }
 
+/// `POST /api/chat/{chat}/cancel`: the same, by its name elsewhere.
+#[utoipa::path(post, path = "/api/chat/{chat}/cancel", tag = "ai-sdk", operation_id = "cancel_ui_message", summary = "Stop the answer that runs in a chat",
+    params(words::Chat), responses((status = 204, description = "Nothing runs, or not any more"), words::Refused))]
+pub(super) async fn cancel(api: State<Arc<Api>>, caller: Caller, chat: Chat) -> Result<Response, Problem> {
+    stop(api, caller, chat).await
+}
+
+/// `DELETE /api/chat/{chat}/stream`: the same, by the path that is resumed from.
+#[utoipa::path(delete, path = "/api/chat/{chat}/stream", tag = "ai-sdk", operation_id = "delete_ui_message", summary = "Stop the answer that runs in a chat",
+    params(words::Chat), responses((status = 204, description = "Nothing runs, or not any more"), words::Refused))]
+pub(super) async fn delete(api: State<Arc<Api>>, caller: Caller, chat: Chat) -> Result<Response, Problem> {
+    stop(api, caller, chat).await
+}
+
 /// The response with what this protocol's clients look for in its head.
 fn in_this_protocol(id: StreamId, mut response: Response) -> Response {
     response.headers_mut().insert(PROTOCOL, HeaderValue::from_static("v1"));

@@ -130,9 +130,9 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/responses/{id}/cancel", post(responses::cancel))
         .route("/v1/responses/{id}/input_items", get(responses::input_items))
         .route("/api/chat", post(ai_sdk::create))
-        .route("/api/chat/{chat}/stream", get(ai_sdk::resume).delete(ai_sdk::stop))
+        .route("/api/chat/{chat}/stream", get(ai_sdk::resume).delete(ai_sdk::delete))
         .route("/api/chat/{chat}/stop", post(ai_sdk::stop))
-        .route("/api/chat/{chat}/cancel", post(ai_sdk::stop))
+        .route("/api/chat/{chat}/cancel", post(ai_sdk::cancel))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::show))
         .route("/v1/{*path}", any(pass::pass))
@@ -179,6 +179,8 @@ pub fn router(api: Arc<Api>) -> Router {
     ai_sdk::create,
     ai_sdk::resume,
     ai_sdk::stop,
+    ai_sdk::cancel,
+    ai_sdk::delete,
     models::list,
     models::show,
     prompts::list,

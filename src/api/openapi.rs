@@ -61,7 +61,7 @@ impl Modify for Credentials {
 }
 
 /// A command line for each operation, by its id; `$ID` is a stream's.
-const EXAMPLES: [(&str, &str); 25] = [
+const EXAMPLES: [(&str, &str); 31] = [
     ("create_stream", r#"curl 127.0.0.1:8080/v1/streams -d '{"prompt":"Tell me about rivers"}'"#),
     ("list_streams", "curl '127.0.0.1:8080/v1/streams?limit=5'"),
     ("get_stream", "curl 127.0.0.1:8080/v1/streams/$ID"),
@@ -92,6 +92,18 @@ const EXAMPLES: [(&str, &str); 25] = [
         "count_message_tokens",
         r#"curl 127.0.0.1:8080/v1/messages/count_tokens -d '{"model":"mock/words","messages":[{"role":"user","content":"Tell me about rivers"}]}'"#,
     ),
+    (
+        "append_events",
+        r#"curl "127.0.0.1:8080/v1/streams/$ID/events?at=0" -d '{"event":"message","data":{"text":"Rivers"}}'"#,
+    ),
+    (
+        "create_ui_message",
+        r#"curl -N 127.0.0.1:8080/api/chat -d '{"id":"c","messages":[{"role":"user","parts":[{"type":"text","text":"Tell me about rivers"}]}]}'"#,
+    ),
+    ("resume_ui_message", "curl -N '127.0.0.1:8080/api/chat/c/stream?startIndex=0'"),
+    ("stop_ui_message", "curl -X POST 127.0.0.1:8080/api/chat/c/stop"),
+    ("cancel_ui_message", "curl -X POST 127.0.0.1:8080/api/chat/c/cancel"),
+    ("delete_ui_message", "curl -X DELETE 127.0.0.1:8080/api/chat/c/stream"),
     ("list_models", "curl 127.0.0.1:8080/v1/models"),
     ("get_model", "curl 127.0.0.1:8080/v1/models/mock/words"),
     ("list_prompts", "curl 127.0.0.1:8080/v1/prompts"),

@@ -42,7 +42,7 @@ pub(super) struct Appended {
 
 /// `POST /v1/streams/{id}/events`: see the module.
 #[utoipa::path(post, path = "/v1/streams/{id}/events", tag = "streams", operation_id = "append_events", summary = "Append to an answer that your own code generates",
-    params(words::Id, words::Where), request_body(content = String, content_type = "application/x-ndjson", description = "One event a line: `{\"text\":\"…\"}`, or `{\"event\":\"NAME\",\"data\":{…}}`; `end` ends the answer. An empty line is a sign of life"),
+    params(words::Id, words::Where), request_body(content((String = "text/plain"), (String = "application/x-ndjson")), description = "One event a line: `{\"text\":\"…\"}`, or `{\"event\":\"NAME\",\"data\":{…}}`; `end` ends the answer. An empty line is a sign of life"),
     responses((status = 200, description = "They are appended", body = Appended), words::Refused))]
 pub(super) async fn append(
     State(api): State<Arc<Api>>,

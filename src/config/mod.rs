@@ -123,6 +123,12 @@ impl Backend {
         }
     }
 
+    /// Whether it can be asked for an answer: an application and the user's own code cannot.
+    #[must_use]
+    pub fn has_models(&self) -> bool {
+        !matches!(self, Self::Relay(_) | Self::Push(_))
+    }
+
     /// Where its upstream is. It holds no credential.
     #[must_use]
     pub fn base_url(&self) -> Option<&str> {

@@ -26,6 +26,9 @@ use crate::{
 /// How many events may wait for the writer: a producer that is faster than the store waits.
 const WAITING: usize = 256;
 
+/// What is said to be spoken with a producer, in the record.
+pub(super) const PROTOCOL: &str = "push";
+
 /// The streams that can be appended to here.
 #[derive(Default)]
 pub(super) struct Feeds(Mutex<HashMap<StreamId, Arc<Feed>>>);
@@ -123,8 +126,9 @@ impl Gateway {
         producer: Option<&str>,
     ) -> Result<Append, AppendError> {
         let stream = self.stream(owner, id).await?;
-        if stream.head.closed {
-            return Err(AppendError::Ended);
+        if let Some(summary) = &stream.summary {
+            let fed = summary.attempts.iter().any(|attempt| attempt.protocol == PROTOCOL);
+            return Err(if fed { AppendError::Ended } else { AppendError::NotFed });
         }
         let feed = self.feeds.all().get(&id).cloned().ok_or(AppendError::NotFed)?;
         let superseded = CancellationToken::new();

@@ -205,7 +205,8 @@ impl Gateway {
             // The user's own code is the generator.
             Some(lease) => {
                 let (backend, model) = (begin.backend.clone(), upstream_model.clone());
-                let attempt = Attempt { n: 1, backend, model, protocol: "push".into(), ..Attempt::default() };
+                let attempt =
+                    Attempt { n: 1, backend, model, protocol: super::feed::PROTOCOL.into(), ..Attempt::default() };
                 self.feeds.open(id, attempt, lease, target.backend.clocks().clone())
             }
         };

@@ -25,11 +25,13 @@ pub use request::{Asked, parse};
 /// The last frames of an answer that somebody else began, and that is not whole.
 pub(super) fn ending(end: &End) -> Vec<Told> {
     let why = outline::why(end).into_iter().map(|chunk| (None, chunk.to_string()));
-    why.chain([(None, r#"{"type":"finish"}"#.to_owned()), (None, DONE.to_owned())]).collect()
+    why.chain([(None, FINISH.to_owned()), (None, DONE.to_owned())]).collect()
 }
 
 /// What this protocol is called in a record.
 const NAME: &str = "ai_sdk";
+/// The last chunk, where no more is said of it.
+pub(super) const FINISH: &str = r#"{"type":"finish"}"#;
 /// What is behind the last chunk.
 const DONE: &str = "[DONE]";
 

@@ -102,6 +102,12 @@ impl Dialect {
         }
     }
 
+    /// What says nothing but that an answer is over; nothing where its clients do not wait for it.
+    #[must_use]
+    pub fn finish(self) -> Option<&'static str> {
+        (self == Self::AiSdk).then_some(ai_sdk::FINISH)
+    }
+
     /// The last frames of an answer that is not whole, after so many frames before. None where there is no word for it.
     #[must_use]
     pub fn ending(self, end: &End, frames: u64) -> Vec<Told> {

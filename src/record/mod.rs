@@ -6,7 +6,7 @@
 //! byte 2     choice
 //! bytes 3–4  part, little-endian
 //! bytes 5–8  milliseconds since the stream began, little-endian
-//! then       the payload: JSON on one line
+//! then       the payload: JSON on one line; of a custom event of the type `opaque`, its data itself, which is one line too
 //! ```
 //!
 //! The header is all a fold needs to know which record is what, so an encoder that catches up parses JSON of rare kinds only. The payloads of
@@ -18,7 +18,7 @@ pub mod summary;
 use bytes::{BufMut, BytesMut};
 use serde::Serialize;
 
-use crate::event::{At, Delta, Event, PartType};
+use crate::event::{At, Custom, Delta, Event, PartType};
 
 /// The version this build writes, and the only one it reads.
 pub const VERSION: u8 = 1;
@@ -189,6 +189,10 @@ impl<'a> Record<'a> {
             Kind::Finish => Event::Finish(at.choice, self.payload()?),
             Kind::Notice => Event::Notice(self.payload()?),
             Kind::Opaque => Event::Opaque(self.payload()?),
+            Kind::Custom if at.of == PartType::Opaque => {
+                let data = std::str::from_utf8(self.payload).map_err(|_| BadRecord::Payload)?;
+                Event::Custom(Custom { data: data.to_owned(), ..Custom::default() })
+            }
             Kind::Custom => Event::Custom(self.payload()?),
             Kind::End => Event::End(self.payload()?),
         })
@@ -215,6 +219,7 @@ pub fn write(out: &mut BytesMut, ms: u32, event: &Event<'_>) -> Option<Head> {
         Event::Finish(choice, _) => (Kind::Finish, At { choice: *choice, ..anywhere }),
         Event::Notice(_) => (Kind::Notice, anywhere),
         Event::Opaque(_) => (Kind::Opaque, anywhere),
+        Event::Custom(custom) if is_bare(custom) => (Kind::Custom, At { of: PartType::Opaque, ..anywhere }),
         Event::Custom(_) => (Kind::Custom, anywhere),
         Event::End(_) => (Kind::End, anywhere),
         Event::Alive => return None,
@@ -249,11 +254,22 @@ pub fn write(out: &mut BytesMut, ms: u32, event: &Event<'_>) -> Option<Head> {
         Event::Finish(_, x) => json(out, x),
         Event::Notice(x) => json(out, x),
         Event::Opaque(x) => json(out, x),
+        Event::Custom(x) if is_bare(x) => out.extend_from_slice(x.data.as_bytes()),
         Event::Custom(x) => json(out, x),
         Event::End(x) => json(out, x),
         Event::Alive => {}
     }
     Some(head)
+}
+
+/// Whether it is nothing but one line of data: of an application, nearly all are, and mostly JSON, which in JSON is twice as long.
+fn is_bare(custom: &Custom) -> bool {
+    let Custom { name, data, id, raw } = custom;
+    name.is_empty()
+        && id.is_none()
+        && raw.is_none()
+        && !data.is_empty()
+        && memchr::memchr2(b'\n', b'\r', data.as_bytes()).is_none()
 }
 
 /// Whether the text stands in JSON as it is. Nearly all tokens do, and the serializer costs ten times what copying one does.

@@ -51,9 +51,10 @@ pub struct Probe {
     pub remedy: Option<String>,
 }
 
-/// Asks each backend for its models and for one token, all at once, each for so long at most.
+/// Asks each backend that has models for them and for one token, all at once, each for so long at most.
 pub async fn probe(config: &Config, within: Duration) -> Vec<Probe> {
-    join_all(config.backends.iter().map(|(name, backend)| ask(config, name, backend, within))).await
+    let asked = config.backends.iter().filter(|(_, backend)| backend.has_models());
+    join_all(asked.map(|(name, backend)| ask(config, name, backend, within))).await
 }
 
 async fn ask(config: &Config, name: &str, section: &config::Backend, within: Duration) -> Probe {

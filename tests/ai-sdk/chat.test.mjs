@@ -1,133 +1,195 @@
-// useChat of three versions in a browser: at lastword's own /api/chat, and at an application behind lastword.
+// useChat of three versions in a browser: at lastword's own /api/chat, and at applications behind lastword.
 
 import assert from 'node:assert/strict';
-import { after, before, describe, it } from 'node:test';
-import { TEXT, full, launch, startApp, startLastword, startNext, startPage, startRelay, versions } from './way.mjs';
+import { after, afterEach, before, describe, it } from 'node:test';
+import { HALF, TEXT, full, launch, startExpress, startLastword, startModel, startNext, startPage, startRelay, versions } from './way.mjs';
+import { Shown } from './shown.mjs';
 
-let browser, model;
+let browser, gate, model, next;
+const pages = {};
+const applications = {
+  'lastword itself': async () => ({ lastword: model }),
+  'an application in Express': async (version) => {
+    const app = await startExpress(version, model.url);
+    return { app, lastword: await startLastword({ relay: app.url, gate: gate.url }) };
+  },
+  'an application in Next.js': async (version) => ({ lastword: await startLastword({ relay: `${next.url}/${version}/api/chat`, gate: gate.url }) }),
+};
 
 before(async () => {
-  [browser, model] = await Promise.all([launch(), startLastword()]);
+  gate = await startModel();
+  [browser, model] = await Promise.all([launch(), startLastword({ gate: gate.url })]);
+  next = await startNext(model.url);
+  for (const version of versions) pages[version] = await startPage(version);
 });
 
 after(async () => {
   await browser?.close();
+  await next?.kill();
   await model?.stop();
+  gate?.stop();
+  for (const page of Object.values(pages)) page.stop();
 });
 
-for (const version of versions) {
-  const next = version === '7' && full ? ['a Next.js route behind it'] : [];
-  for (const behind of ['lastword itself', 'an application behind it', ...next]) {
-    describe(`useChat of version ${version}, with ${behind}`, () => {
-      let app, lastword, relay, page, tab, errors, count = 0, id;
+describe('useChat', { concurrency: 5 }, () => {
+  for (const version of versions) {
+    for (const [name, start] of Object.entries(applications)) {
+      if (!full && name.endsWith('Next.js') && version !== '7') continue; // they differ in no more than Express's
+      describe(`of version ${version}, with ${name}`, { concurrency: 1 }, () => {
+        let app, lastword, relay, breaking, shown, count = 0, id;
 
-      before(async () => {
-        if (behind === 'lastword itself') lastword = model;
-        else {
-          app = next.includes(behind) ? await startNext(model.url) : await startApp(version, model.url);
-          lastword = await startLastword({ relay: app.url });
+        before(async () => {
+          ({ app, lastword } = await start(version));
+          relay = await startRelay(lastword.url);
+          shown = await Shown.in(browser);
+        });
+
+        after(async () => {
+          await shown?.close();
+          relay?.stop();
+          await app?.kill();
+          if (lastword !== model) await lastword?.stop();
+        });
+
+        afterEach(() => breaking?.stop());
+
+        async function open(model, { way = relay, gate = '', more = '' } = {}) {
+          id = `chat-${version}-${name.split(" ").at(-1)}-${(count += 1)}`;
+          await shown.go(pages[version].at(way.url, id, model, id + gate) + more);
         }
-        relay = await startRelay(lastword.url);
-        page = await startPage(version);
-      });
 
-      after(async () => {
-        relay?.stop();
-        page?.stop();
-        await app?.kill();
-        if (lastword !== model) await lastword?.stop();
-      });
+        const state = async (id) => (await fetch(`${lastword.url}/v1/streams/${id}`)).json();
 
-      async function open(model) {
-        id = `chat-${version}-${behind.length}-${(count += 1)}`;
-        tab = await browser.newPage();
-        errors = [];
-        tab.on('pageerror', (error) => errors.push(String(error)));
-        tab.on('console', (line) => line.type() === 'error' && errors.push(line.text()));
-        await tab.goto(page.at(relay.url, id, model));
-        await tab.waitForSelector('#send');
-        return tab;
-      }
-      const status = (of = tab) => of.$eval('#status', (element) => element.textContent);
-      const answers = (of = tab) => of.$$eval('li.assistant', (all) => all.map((one) => one.textContent));
-      const until = (condition, of = tab) => of.waitForFunction(condition, { timeout: 20_000, polling: 50 });
-      const half = (of = tab) => until(() => /river/.test(document.querySelector('li.assistant')?.textContent), of);
-      const ready = (of = tab) => until(() => document.querySelector('#status').textContent === 'ready' && document.querySelector('li.assistant'), of);
+        it('shows an answer once, whole, also after reloads in its middle', async () => {
+          await open('gate/words');
+          await shown.send();
+          await shown.until([HALF], 'streaming');
+          for (let times = 0; times < 2; times += 1) {
+            assert.equal(await shown.reload(), 200);
+            await shown.until([HALF], 'streaming');
+          }
+          gate.open(id);
+          await shown.until([TEXT], 'ready');
+          assert.equal(await shown.reload(), 204, 'nothing runs any more');
+          await shown.until([], 'ready');
+          assert.deepEqual(shown.errors, []);
+        });
 
-      it('shows an answer once, whole, also after a reload in its middle', async () => {
-        await open('slow/words');
-        await tab.click('#send');
-        await half();
-        await tab.reload();
-        await half();
-        assert.notDeepEqual(await answers(), [TEXT], 'it was reloaded in the middle');
-        await ready();
-        assert.deepEqual(await answers(), [TEXT]);
-        assert.deepEqual(errors, []);
-        await tab.reload();
-        await until(() => document.querySelector('#status')?.textContent === 'ready');
-        assert.deepEqual(await answers(), [], 'nothing runs any more: what was answered is the application to keep');
-        await tab.close();
-      });
+        it('shows it also after a reload before its first word', async () => {
+          await open('gate/words', { gate: '!' });
+          await shown.click('#send');
+          await shown.until(null, 'submitted');
+          assert.equal(await shown.reload(), 200);
+          gate.open(id);
+          await shown.until([TEXT], 'ready');
+          assert.deepEqual(shown.errors, []);
+        });
 
-      it('shows it in a second tab', async () => {
-        const first = await open('slow/words');
-        await tab.click('#send');
-        await half();
-        const second = await browser.newPage();
-        await second.goto(first.url());
-        await Promise.all([ready(first), ready(second)]);
-        assert.deepEqual([await answers(first), await answers(second)], [[TEXT], [TEXT]]);
-        await Promise.all([first.close(), second.close()]);
-      });
+        it('shows it in two tabs', async () => {
+          await open('gate/words');
+          await shown.send();
+          await shown.until([HALF], 'streaming');
+          const second = await Shown.in(browser);
+          await second.tab.goto(shown.tab.url(), { waitUntil: 'domcontentloaded' });
+          await second.until([HALF], 'streaming');
+          gate.open(id);
+          await Promise.all([shown.until([TEXT], 'ready'), second.until([TEXT], 'ready')]);
+          assert.deepEqual([...shown.errors, ...second.errors], []);
+          await second.close();
+        });
 
-      it('is told of a connection that broke, and has it all after a reload', async () => {
-        await open('slow/words');
-        await tab.click('#send');
-        await half();
-        relay.breakAll();
-        await until(() => document.querySelector('#status').textContent === 'error');
-        assert.notDeepEqual(await answers(), [TEXT]);
-        await tab.reload();
-        await ready();
-        assert.deepEqual(await answers(), [TEXT]);
-        await tab.close();
-      });
+        it('is told of a connection that broke, and has it all after a reload', async () => {
+          breaking = await startRelay(lastword.url);
+          await open('gate/words', { way: breaking });
+          await shown.send();
+          await shown.until([HALF], 'streaming');
+          breaking.breakAll();
+          await shown.until([HALF], 'error');
+          assert.equal(await shown.reload(), 200);
+          await shown.until([HALF], 'streaming');
+          gate.open(id);
+          await shown.until([TEXT], 'ready');
+          assert.ok(shown.errors.every((line) => /net::ERR_/.test(line)), shown.errors.join('\n'));
+        });
 
-      it('stops it, and there is nothing to resume then', async () => {
-        await open('long/words');
-        await tab.click('#send');
-        await half();
-        await tab.click('#stop');
-        await until(() => document.querySelector('#status').textContent === 'ready');
-        const resumed = tab.waitForResponse((response) => response.url().endsWith('/stream'));
-        await tab.reload();
-        assert.equal((await resumed).status(), 204);
-        const streams = await (await fetch(`${lastword.url}/v1/streams?limit=1`)).json();
-        assert.equal(streams.streams[0].status, 'cancelled');
-        await tab.close();
-      });
+        for (const [way, more, now] of {
+          5: [['for the rest of it', '&count', 'submitted']],
+          6: [['for the rest of it', '&count', 'submitted'], ['for it again, with a chat of its own', '&own', 'streaming']],
+          7: [['for it again', '', 'streaming']],
+        }[version]) {
+          it(`has it all, too, when the page asks ${way}`, async () => {
+            breaking = await startRelay(lastword.url);
+            await open('gate/words', { way: breaking, more });
+            await shown.send();
+            await shown.until([HALF], 'streaming');
+            breaking.breakAll();
+            await shown.until([HALF], 'error');
+            assert.equal(await shown.resumed(() => shown.click('#resume')), 200);
+            await shown.until([HALF], now);
+            gate.open(id);
+            await shown.until([TEXT], 'ready');
+          });
+        }
 
-      it('goes on in the same message when a tool has given its result', async () => {
-        await open('tool/words');
-        await tab.click('#send');
-        await until(() => /of them\.$/.test(document.querySelector('li.assistant')?.textContent));
-        await ready();
-        assert.deepEqual(await answers(), [`Looking. ${TEXT}`]);
-        const parts = await tab.evaluate(() => globalThis.chat.messages.at(-1).parts.find((part) => part.type === 'tool-look'));
-        assert.deepEqual([parts.state, parts.input, parts.output], ['output-available', { at: 'the sea' }, { seen: { at: 'the sea' } }]);
-        assert.deepEqual(errors, []);
-        await tab.close();
-      });
+        it('puts it in the place of what the page has kept of it', async () => {
+          await open('gate/words', { more: '&keep' });
+          await shown.send();
+          await shown.until([HALF], 'streaming');
+          assert.equal(await shown.reload(), 200);
+          await shown.until([HALF], 'streaming');
+          gate.open(id);
+          await shown.until([TEXT], 'ready');
+          assert.deepEqual(shown.errors, []);
+        });
 
-      it('is told of a failure in mid-answer', async () => {
-        await open('fails/words');
-        await tab.click('#send');
-        await until(() => document.querySelector('#status').textContent === 'error');
-        assert.match(await tab.$eval('#error', (element) => element.textContent), /out of tea/);
-        assert.equal(await status(), 'error');
-        await tab.close();
+        it('stops it, and there is nothing to resume then', async () => {
+          await open('gate/words');
+          const answer = await shown.send();
+          await shown.until([HALF], 'streaming');
+          await shown.click('#stop');
+          await shown.until([HALF], 'ready');
+          await shown.tab.waitForSelector('[data-stopped]');
+          assert.equal((await state(answer)).status, 'cancelled');
+          assert.equal(await shown.reload(), 204);
+          gate.open(id);
+          await shown.until([], 'ready');
+          assert.deepEqual(shown.errors, []);
+        });
+
+        it('goes on in the same message when a tool has given its result', async () => {
+          await open('tool/words');
+          await shown.send();
+          await shown.until([`Looking. ${HALF}`], 'streaming');
+          gate.open(id);
+          await shown.until([`Looking. ${TEXT}`], 'ready');
+          const part = await shown.tab.evaluate(() => globalThis.chat.messages.at(-1).parts.find((part) => part.type === 'tool-look'));
+          assert.deepEqual([part.state, part.input, part.output], ['output-available', { at: 'the sea' }, { seen: { at: 'the sea' } }]);
+          assert.deepEqual(shown.errors, []);
+        });
+
+        it('shows one message also after a reload behind a tool', async () => {
+          await open('tool/words');
+          await shown.send();
+          await shown.until([`Looking. ${HALF}`], 'streaming');
+          assert.equal(await shown.reload(), 200);
+          // The hook puts what it resumes in the place of the message of this id, without what that had before.
+          await shown.until([HALF], 'streaming');
+          gate.open(id);
+          await shown.until([TEXT], 'ready');
+          assert.deepEqual(shown.errors, []);
+        });
+
+        it('is told of a failure in mid-answer', async () => {
+          await open('fails/words');
+          const answer = await shown.send();
+          await shown.until(null, 'error');
+          assert.match(await shown.error(), /out of tea/);
+          assert.ok(!(await shown.statuses()).includes('ready'), 'what there is of it is shown as all');
+          assert.equal((await state(answer)).status, 'failed');
+          assert.equal(await shown.reload(), 204);
+          await shown.until([], 'ready');
+        });
       });
-    });
+    }
   }
-}
+});

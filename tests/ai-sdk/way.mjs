@@ -1,8 +1,8 @@
-// What the tests here share: a lastword whose models do what is wanted, an application, a page in a browser, a way that cuts.
+// What the tests here share: a lastword whose models do what is wanted, applications, a page in a browser, a way that cuts.
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, rm, stat } from 'node:fs/promises';
 import http from 'node:http';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
@@ -15,65 +15,141 @@ import { startGateway } from '../page/gateway.mjs';
 
 export { startRelay } from '../library/relay.mjs';
 
+process.setMaxListeners(100); // each process that is started has one
+
 export const full = process.env.LASTWORD_TEST === 'full';
 export const versions = ['5', '6', '7'];
 export const here = (name) => fileURLToPath(new URL(name, import.meta.url));
 
-/** What the model `slow/words` says: with what must be escaped, and more than one byte a character. */
-export const TEXT = 'The "river"\nruns 🦀 é down to the sea, word by word, and nobody loses one of them.';
+/** What is said, with what must be escaped and more than one byte a character; and the part of it before a gate. */
+export const HALF = 'The "river"\nruns 🦀 é down to';
+export const TEXT = `${HALF} the sea, word by word, and nobody loses one of them.`;
 
-/** The settings of one mock, as variables. */
-const mock = (name, options) =>
-  Object.entries({ kind: 'mock', ...options }).map(([key, value]) => [`LASTWORD_BACKENDS__${name}__${key}`.toUpperCase(), String(value)]);
+/** The same in few words, for what is done at each of its bytes. */
+export const BRIEF = 'The "river"\nruns 🦀 é.';
 
-const models = Object.fromEntries([
-  ...mock('slow', { text: TEXT, delay: '40ms' }),
-  ...mock('fast', { text: TEXT, delay: '1ms' }),
-  ...mock('long', { text: TEXT, delay: '20ms', repeat: 200 }),
-  ...mock('tool', { text: 'Looking. ', delay: '1ms', tool_call: '{ name = "look", arguments = { at = "the sea" } }' }),
-  ...mock('fails', { text: TEXT, delay: '10ms', fault: '{ kind = "error", after = 5, message = "out of tea" }' }),
-]);
+/** The settings of one backend, as variables. */
+const backend = (name, options) =>
+  Object.entries(options).map(([key, value]) => [`LASTWORD_BACKENDS__${name}__${key}`.toUpperCase(), String(value)]);
 
-/** A lastword with these models; `relay` is the origin of an application whose paths go through it. */
-export function startLastword({ relay, ...variables } = {}) {
-  const application = relay && {
-    LASTWORD_BACKENDS__APP__KIND: 'relay', LASTWORD_BACKENDS__APP__URL: relay,
-    LASTWORD_BACKENDS__APP__PATHS: '["/api/chat", "/*"]',
-  };
-  return startGateway({ ...models, ...application, LASTWORD_DEFAULT_MODEL: 'slow/words', LASTWORD_SERVER__CORS: '["*"]', LASTWORD_SERVER__DRAIN: '100ms', ...variables });
+const mocks = Object.fromEntries(Object.entries({
+  slow: { text: TEXT, delay: '20ms' },
+  fast: { text: TEXT, delay: '0ms' },
+  brief: { text: BRIEF, delay: '0ms' },
+  thinks: { text: TEXT, delay: '0ms', reasoning: `Let me see. ${TEXT}` },
+  tool: { text: 'Looking. ', delay: '0ms', tool_call: '{ name = "look", arguments = { at = "the sea" } }' },
+  fails: { text: TEXT, delay: '0ms', fault: '{ kind = "error", after = 5, message = "out of tea" }' },
+  breaks: { text: TEXT, delay: '0ms', fault: '{ kind = "reset", after = 5 }' },
+  refuses: { text: TEXT, delay: '0ms', fault: '{ kind = "error", after = 0, message = "no tea" }' },
+}).flatMap(([name, options]) => backend(name, { kind: 'mock', ...options })));
+
+/**
+ * A lastword with these models. `gate` is the origin of a gated model; `relay` the URL of an application, whose paths go through it: all of
+ * them where the URL has none of its own, else `/api/chat`.
+ */
+export function startLastword({ relay, gate, ...variables } = {}) {
+  const paths = relay && (new URL(relay).pathname === '/' ? '["/api/chat", "/*"]' : '["/api/chat"]');
+  return startGateway({
+    ...mocks, LASTWORD_DEFAULT_MODEL: 'slow/words', LASTWORD_SERVER__CORS: '["*"]', LASTWORD_SERVER__DRAIN: '100ms',
+    ...Object.fromEntries(relay ? backend('app', { kind: 'relay', url: relay, paths }) : []),
+    ...Object.fromEntries(gate ? backend('gate', { kind: 'openai', base_url: `${gate}/v1` }) : []),
+    ...variables,
+  });
 }
 
-/** An application of this version; `kill()` ends it as a crash does. */
-export async function startApp(version, model) {
-  const child = spawn(process.execPath, [here('app.mjs'), version, model], { stdio: ['ignore', 'pipe', 'ignore'] });
+/**
+ * A model that says half of it, and the rest when it may: so a test is in the middle of an answer for as long as it wants to be. A prompt
+ * names its gate: `gate:NAME`. With `gate:NAME!` it says nothing before.
+ */
+export async function startModel() {
+  const gates = new Map();
+  const gate = (name) => {
+    if (!gates.has(name)) {
+      let open;
+      const opened = new Promise((resolve) => { open = resolve; });
+      gates.set(name, { open, opened });
+    }
+    return gates.get(name);
+  };
+  const pieces = (text) => text.match(/\s*\S+/g);
+  const server = http.createServer(async (request, response) => {
+    let body = '';
+    for await (const bytes of request) body += bytes;
+    const [, name, first] = /gate:([\w.-]+)(!?)/.exec(body) ?? [];
+    response.writeHead(200, { 'content-type': 'text/event-stream' });
+    const say = (choice, more) => response.write(`data: ${JSON.stringify({
+      id: 'c', object: 'chat.completion.chunk', created: 1, model: 'words', choices: choice ? [{ index: 0, finish_reason: null, ...choice }] : [], ...more,
+    })}\n\n`);
+    say({ delta: { role: 'assistant', content: '' } });
+    if (name && first) await gate(name).opened;
+    for (const content of pieces(HALF)) say({ delta: { content } });
+    if (name) await gate(name).opened;
+    for (const content of pieces(TEXT.slice(HALF.length))) say({ delta: { content } });
+    say({ delta: {}, finish_reason: 'stop' });
+    say(null, { usage: { prompt_tokens: 2, completion_tokens: 17, total_tokens: 19 } });
+    response.end('data: [DONE]\n\n');
+  });
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return {
+    url: `http://127.0.0.1:${server.address().port}`,
+    open: (name) => gate(name).open(),
+    stop() {
+      server.close();
+      server.closeAllConnections();
+    },
+  };
+}
+
+/** A process that says where it listens; `kill()` ends it as a crash does. */
+async function startServer(words, { find, ...options }) {
+  const child = spawn(process.execPath, words, { stdio: ['ignore', 'pipe', 'pipe'], ...options });
   const end = () => child.kill('SIGKILL');
   process.once('exit', end);
-  const [port] = await once(createInterface({ input: child.stdout }), 'line');
+  const said = [];
+  child.stderr.on('data', (bytes) => said.push(bytes));
+  const gone = once(child, 'exit');
+  const lines = createInterface({ input: child.stdout });
+  const listens = new Promise((resolve) => lines.on('line', (line) => {
+    said.push(`${line}\n`);
+    const port = find.exec(line)?.[1];
+    if (port) resolve(port);
+  }));
+  const port = await Promise.race([listens, gone.then(() => null)]);
+  if (!port) throw new Error(`${words.join(' ')} did not start: ${said.join('')}`);
   return {
     url: `http://127.0.0.1:${port}`,
     async kill() {
       process.off('exit', end);
-      const gone = once(child, 'exit');
       end();
       await gone;
     },
   };
 }
 
-/** The same route in Next.js, built and started as in production. */
+/** An application of this version, in Express. */
+export const startExpress = (version, model) => startServer([here('app.mjs'), version, model], { find: /^(\d+)$/ });
+
+/** An application of all versions, in Next.js: built where it was not since it was changed, and started for production. */
 export async function startNext(model) {
-  const cwd = here('next'), next = join(cwd, 'node_modules/next/dist/bin/next');
-  const env = { ...process.env, NEXT_TELEMETRY_DISABLED: '1', MODEL_URL: model };
-  const [code] = await once(spawn(process.execPath, [next, 'build'], { cwd, env, stdio: 'ignore' }), 'exit');
-  if (code !== 0) throw new Error('next build failed; run it in tests/ai-sdk/next');
-  const child = spawn(process.execPath, [next, 'start', '-H', '127.0.0.1', '-p', '0'], { cwd, env, stdio: ['ignore', 'pipe', 'ignore'] });
-  const end = () => child.kill('SIGKILL');
-  process.once('exit', end);
-  for await (const line of createInterface({ input: child.stdout })) {
-    const url = /http:\/\/127\.0\.0\.1:\d+/.exec(line)?.[0];
-    if (url) return { url, kill: () => (process.off('exit', end), end()) };
+  const cwd = here('next'), next = here('node_modules/next/dist/bin/next');
+  const env = { ...process.env, NEXT_TELEMETRY_DISABLED: '1', NODE_ENV: 'production', MODEL_URL: model };
+  if (!await isBuilt(cwd)) {
+    const child = spawn(process.execPath, [next, 'build'], { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] });
+    const said = [];
+    for (const out of [child.stdout, child.stderr]) out.on('data', (bytes) => said.push(bytes));
+    const [code] = await once(child, 'exit');
+    if (code !== 0) throw new Error(`next build: ${Buffer.concat(said)}`);
   }
-  throw new Error('next did not start');
+  // `next start` is one process here: no child of it outlives it.
+  return startServer([next, 'start', '--hostname', '127.0.0.1', '--port', '0'], { cwd, env, find: /Local:\s+http:\/\/[^:]+:(\d+)/ });
+}
+
+async function isBuilt(folder) {
+  const built = (await stat(join(folder, '.next/BUILD_ID')).catch(() => null))?.mtimeMs;
+  if (!built) return false;
+  const names = (await readdir(folder, { recursive: true })).filter((name) => !name.startsWith('.next'));
+  const times = await Promise.all([...names.map((name) => join(folder, name)), here('package-lock.json')].map((path) => stat(path)));
+  return times.every((time) => time.isDirectory() || time.mtimeMs < built);
 }
 
 /** The page with the hooks of this version, at a URL; what it asks goes to `api`. */
@@ -81,7 +157,7 @@ export async function startPage(version) {
   const of = createRequire(here(`node_modules/react${version}/package.json`));
   const folder = (name, from) => join(from.resolve(`${name}/package.json`), '..');
   const { outputFiles } = await build({
-    entryPoints: [here('page.jsx')], bundle: true, write: false, format: 'esm', jsx: 'automatic', logLevel: 'error',
+    entryPoints: [here('page.jsx')], bundle: true, write: false, minify: true, format: 'esm', jsx: 'automatic', logLevel: 'error',
     define: { 'process.env.NODE_ENV': '"production"' },
     alias: { '@ai-sdk/react': here(`node_modules/react${version}`), ai: folder('ai', of), react: here('node_modules/react') },
   });
@@ -93,8 +169,11 @@ export async function startPage(version) {
   });
   await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
   return {
-    at: (api, id, model) => `http://127.0.0.1:${server.address().port}/?${new URLSearchParams({ api: `${api}/api/chat`, id, model })}`,
-    stop: () => server.close(),
+    at: (api, id, model, gate = id) => `http://127.0.0.1:${server.address().port}/?${new URLSearchParams({ api: `${api}/api/chat`, id, model, gate })}`,
+    stop() {
+      server.close();
+      server.closeAllConnections();
+    },
   };
 }
 

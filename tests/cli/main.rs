@@ -42,7 +42,8 @@ fn check_prints_a_summary_and_no_secret() {
          listens on  http://127.0.0.1:8080\n\
          default     none: a request must name its model\n\
          backend     mock: mock\n\
-         backend     openai: openai, https://api.openai.com/v1\n"
+         backend     openai: openai, https://api.openai.com/v1\n\
+         backend     push: push\n"
     );
     assert_eq!((text(&out.stderr), out.status.code()), ("", Some(0)));
 }

@@ -24,7 +24,7 @@ text = "Hm"
 """
 ENVIRONMENT = {**os.environ, "LASTWORD_API_KEY": "whatever, while nobody needs one"}
 # Examples that this server cannot fulfil, and why.
-REFUSED = {"count_message_tokens": 404}  # the mock counts nothing
+REFUSED = {"count_message_tokens": 404, "append_events": 409}  # the mock counts nothing, and generates by itself
 CHECKS = [
     "not_a_server_error",
     "status_code_conformance",

@@ -90,6 +90,16 @@ impl RelayDecode {
     }
 
     fn block(&mut self, block: &[u8], events: &mut Events) {
+        // Nearly all that there is: one line of data and nothing else, as lastword would write it.
+        if self.before.is_empty()
+            && self.dialect.is_some()
+            && let Some(data) = block.strip_prefix(b"data: ").and_then(|rest| rest.strip_suffix(b"\n\n"))
+            && !data.is_empty()
+            && memchr2(b'\n', b'\r', data).is_none()
+            && let Ok(data) = std::str::from_utf8(data)
+        {
+            return self.event("message", Custom { data: data.to_owned(), ..Custom::default() }, events);
+        }
         let identified = without_ids(block, &mut self.before);
         let mut frames = self.parser.feed(block);
         let Ok(Some(frame)) = frames.next() else { return };
@@ -112,11 +122,19 @@ impl RelayDecode {
             true => self.before.clear(),
             false => custom.raw = Some(raw(std::mem::take(&mut self.before))),
         }
+        drop(frames);
+        let name = if custom.name.is_empty() { "message".to_owned() } else { custom.name.clone() };
+        self.event(&name, custom, events);
+    }
+
+    /// An event of the application's, and what it means.
+    fn event(&mut self, name: &str, custom: Custom, events: &mut Events) {
+        let understood = self.understood.as_mut().map(|decode| decode.frame(name, &custom.data, &mut self.inner));
         events.push(Event::Custom(custom));
-        let Some(decode) = &mut self.understood else { return };
-        if let Err(fault) = decode.frame(frame.event, frame.data, &mut self.inner) {
+        if let Some(Err(fault)) = understood {
             self.fault.get_or_insert(fault);
         }
+        let Some(decode) = &self.understood else { return };
         // What is counted and why it stopped is everybody's; its words are in the event itself.
         events.extend(self.inner.drain(..).filter(|event| matches!(event, Event::Usage(_) | Event::Finish(..))));
         if (decode.done() || self.fault.is_some()) && !std::mem::replace(&mut self.ended, true) {

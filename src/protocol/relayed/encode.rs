@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use serde::Deserialize;
 
 use crate::{
-    event::{End, Event, Raw, Status},
+    event::{End, Event, PartType, Raw, Status},
     id::{Cursor, StreamId},
     protocol::{Dialect, Encode, Numbered, understood::Note},
     record::{Kind, Record},
@@ -21,6 +21,8 @@ pub struct Relayed {
     dialect: Dialect,
     /// The application has ended its answer itself.
     ended: bool,
+    /// It has said that this is the end, and not only why.
+    finished: bool,
     /// How many messages there were.
     count: u64,
     /// Messages before this number were seen.
@@ -42,7 +44,15 @@ impl Relayed {
     /// An encoder from the log's beginning.
     #[must_use]
     pub fn new(id: StreamId) -> Self {
-        Self { stream: id.to_string(), dialect: Dialect::Plain, ended: false, count: 0, muted: 0, broken: false }
+        Self {
+            stream: id.to_string(),
+            dialect: Dialect::Plain,
+            ended: false,
+            finished: false,
+            count: 0,
+            muted: 0,
+            broken: false,
+        }
     }
 
     fn learn(&mut self, record: &Record<'_>) {
@@ -58,6 +68,7 @@ impl Relayed {
                 Some(Note::Ended) => self.ended = true,
                 None => {}
             },
+            Kind::Finish => self.finished = true,
             _ => {}
         }
     }
@@ -68,6 +79,12 @@ impl Relayed {
 
     fn end(&mut self, end: &End, cursor: Cursor, out: &mut BytesMut) {
         if self.ended || end.status == Status::Completed {
+            if self.muted > 0 && !self.finished {
+                // Who counts comes back until there is such an end, and an application that has failed may say none.
+                if let Some(data) = self.dialect.finish() {
+                    write_event(out, None, data.as_bytes(), None, Some(self.id(cursor)));
+                }
+            }
             return;
         }
         let last = self.dialect.ending(end, self.count);
@@ -99,6 +116,9 @@ impl Encode for Relayed {
         self.learn(record);
         match record.head.kind {
             Kind::Custom if self.count > before && before < self.muted => {}
+            Kind::Custom if record.head.at.of == PartType::Opaque => {
+                write_event(out, None, record.payload, None, Some(self.id(cursor)));
+            }
             Kind::Custom => {
                 let Ok(said) = serde_json::from_slice::<Said<'_>>(record.payload) else { return };
                 let bytes = match said.raw {

@@ -1,1 +1,4 @@
-export default { turbopack: { root: import.meta.dirname } };
+// Built once a test run. The folder's node_modules lie above it.
+import { fileURLToPath } from 'node:url';
+
+export default { turbopack: { root: fileURLToPath(new URL('..', import.meta.url)) } };

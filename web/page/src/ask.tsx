@@ -15,7 +15,6 @@ export function Ask({ asking }: { asking: Asking }) {
 
   const field = problem?.field ?? '';
   const wrong = (name: string) => (problem && field.startsWith(name) ? { 'aria-invalid': true } as const : {});
-  // With the words, not behind them: whoever types on, types there.
   useLayoutEffect(() => {
     if (!problem) return;
     const input = form.current?.querySelector<HTMLElement>('[aria-invalid]');

@@ -170,6 +170,23 @@ fn an_application_that_says_itself_that_it_failed_is_not_contradicted() {
 }
 
 #[test]
+fn who_counts_until_there_is_a_finish_is_told_one() {
+    let rest = |bytes: &str, speaks, seen| {
+        let (told, broken) = told(&log(&[bytes.as_bytes()], speaks).0, 0, seen);
+        assert!(!broken);
+        String::from_utf8(without_ours(&told)).expect("UTF-8")
+    };
+    let (done, finish) = ("data: [DONE]\n\n", "data: {\"type\":\"finish\"}\n\n");
+    let failed =
+        format!("data: {{\"type\":\"start\"}}\n\ndata: {{\"type\":\"error\",\"errorText\":\"no tea\"}}\n\n{done}");
+    assert_eq!(rest(&failed, Some(Dialect::AiSdk), 2), format!("{done}{finish}"));
+    let silent = format!("data: {{\"type\":\"text-delta\",\"id\":\"0\",\"delta\":\"The\"}}\n\n{done}");
+    assert_eq!(rest(&silent, Some(Dialect::AiSdk), 1), format!("{done}{finish}"));
+    assert_eq!(rest(AI_SDK, Some(Dialect::AiSdk), 2), format!("{finish}{done}"), "one is enough");
+    assert_eq!(rest(CHAT, None, 2), done);
+}
+
+#[test]
 fn what_is_not_understood_can_only_be_broken_off() {
     let (mut log, _) = log(&[b"data: a\n\n"], None);
     let mut end = BytesMut::new();
