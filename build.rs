@@ -38,7 +38,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         None
     } else {
         built(&out.join("page"))
-            .inspect_err(|why| println!("cargo::warning=the plain page is embedded, not the one of web/page: {why}"))
+            .inspect_err(|why| {
+                println!("cargo::warning=the plain page is embedded, not the one of web/page: {why}");
+                println!("cargo::warning=when Node and npm are there, `touch build.rs` has it built");
+            })
             .ok()
     };
     fs::write(
@@ -62,7 +65,8 @@ fn built(to: &Path) -> Result<String, String> {
         run(Command::new(npm).current_dir(folder).args(options.split(' ')), "npm ci")?;
     }
     drop(turn);
-    let vite = ["node_modules/vite/bin/vite.js", "build", "--logLevel", "error", "--outDir"];
+    // The runner, as the usual way to read Vite's settings writes beside them, and the source may be read-only.
+    let vite = "node_modules/vite/bin/vite.js build --configLoader runner --logLevel error --outDir".split(' ');
     run(Command::new("node").current_dir(folder).args(vite).arg(to), "Vite")?;
     let files =
         fs::read_dir(to).and_then(|all| all.map(|file| Ok(file?.file_name().to_string_lossy().into_owned())).collect());

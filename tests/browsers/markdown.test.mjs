@@ -121,14 +121,32 @@ for (const name of names) {
     async function begin(page, options) {
       const body = JSON.stringify({ prompt: 'x', model: 'mock/words', backend_options: options });
       const { id } = await (await fetch(`${gateway.url}/v1/streams`, { method: 'POST', headers: { 'content-type': 'application/json' }, body })).json();
-      await page.evaluate((id) => new Promise((ok) => {
-        addEventListener('hashchange', () => setTimeout(ok), { once: true });
-        location.hash = id;
-      }), id);
+      await show(page, id);
     }
+
+    const show = (page, id) => page.evaluate((id) => new Promise((ok) => {
+      addEventListener('hashchange', () => setTimeout(ok), { once: true });
+      location.hash = id;
+    }), id);
 
     async function ask(page, options) {
       await begin(page, options);
+      await ended(page);
+    }
+
+    /** Shows what is appended to a stream, each piece on the page before the next one comes: text, or an event. */
+    async function push(page, ...pieces) {
+      const headers = { 'content-type': 'application/json' };
+      const post = async (path, body) => (await fetch(`${gateway.url}/v1/streams${path}`, { method: 'POST', headers, body: JSON.stringify(body) })).json();
+      const { id } = await post('', { model: 'push/mine' });
+      await show(page, id);
+      let at = 0, words = 0;
+      for (const piece of [...pieces, { event: 'end', data: { status: 'completed' } }]) {
+        ({ next: at } = await post(`/${id}/events?at=${at}`, typeof piece === 'string' ? { text: piece } : piece));
+        if (typeof piece !== 'string') continue;
+        words += 1;
+        await until(page, (words) => Number(document.getElementById('pieces').textContent) === words, words);
+      }
       await ended(page);
     }
 
@@ -173,6 +191,42 @@ for (const name of names) {
       const fast = await said(page);
       await ask(page, { text, delay: '1ms' });
       assert.equal(await said(page), fast);
+    });
+
+    test('numbers, columns and links are those that were written', { timeout: 120_000 }, async (t) => {
+      const page = await open(t);
+      await push(page, '3. three\n4. four\n\n- [ ] todo\n\n| a | b |\n| - | -: |\n| 1 | 2 |\n\n', '[ref]: https://exam', 'ple.com/whole\n\n',
+        'See [ref], an array[constructor] and a [name].\n');
+      const seen = await page.$eval('#said', (box) => ({
+        start: box.querySelector('ol').start,
+        boxes: [...box.querySelectorAll('.task')].map((item) => item.textContent.trim()),
+        right: [...box.querySelectorAll('[align=right]')].map((cell) => cell.textContent),
+        links: [...box.querySelectorAll('a')].map((link) => link.href),
+        last: box.lastElementChild.textContent.trim(),
+      }));
+      assert.deepEqual(seen, { start: 3, boxes: ['☐ todo'], right: ['b', '2'], links: ['https://example.com/whole'],
+        last: 'See ref, an array[constructor] and a [name].' });
+    });
+
+    test('however deep it goes, it is shown, and what comes behind it', { timeout: 120_000 }, async (t) => {
+      const page = await open(t), errors = [];
+      page.on('pageerror', (error) => errors.push(String(error)));
+      for (const mark of ['>', '1. > ', '- ', '[', '**_']) {
+        await push(page, mark.repeat(4000), '\n\n', '# The end\n');
+        assert.equal(await page.$eval('#said h2:last-of-type', (heading) => heading.textContent), 'The end', mark);
+      }
+      assert.deepEqual(errors, []);
+    });
+
+    test('a file that is elsewhere is a link, and is not loaded', { timeout: 120_000 }, async (t) => {
+      const page = await open(t), asked = [];
+      page.on('request', (request) => asked.push(request.url()));
+      const files = [{ url: 'https://evil.example/a.png' }, { url: 'javascript:window.ran=1' }, { base64: 'aGk=' }];
+      await push(page, 'Here.', ...files.map((file) => ({ event: 'file', data: { media_type: 'image/png', ...file } })));
+      const seen = await page.$$eval('#extras p', (all) => all.map((line) => [line.textContent, line.querySelector('a')?.getAttribute('href') ?? null]));
+      assert.deepEqual(seen, [['file Open image/png', 'https://evil.example/a.png'], ['file image/png', null],
+        ['file Save image/png (1 KB)', 'data:image/png;base64,aGk=']]);
+      assert.deepEqual(asked.filter((url) => url.includes('evil')), []);
     });
 
     test('nothing in an answer runs, and nothing is loaded for it', { timeout: 120_000 }, async (t) => {

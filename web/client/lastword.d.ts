@@ -121,8 +121,10 @@ export type AnswerEvent = {
 } | {
     name: "file";
     data: {
-        media_type: string;
-        base64: string;
+        media_type?: string;
+        base64?: string;
+        url?: string;
+        file_id?: string;
     };
 } | {
     name: "notice";

@@ -16,7 +16,7 @@
  *   | { name: 'message' | 'reasoning', data: { text: string } }
  *   | { name: 'tool_call', data: { index: number, id?: string, name?: string, arguments?: string } }
  *   | { name: 'start', data: { id: string, model: string, created_at: string, events_url: string } }
- *   | { name: 'file', data: { media_type: string, base64: string } }
+ *   | { name: 'file', data: { media_type?: string, base64?: string, url?: string, file_id?: string } }
  *   | { name: 'notice', data: { kind: string, message?: string, [more: string]: any } }
  *   | { name: 'snapshot', data: { text: string, reasoning?: string, tool_calls?: ToolCall[] } }
  *   | { name: 'reset', data: { after: number, reason?: string } } // forget what is behind `after`; -1 is everything

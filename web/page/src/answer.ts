@@ -129,8 +129,23 @@ export class Answer {
   }
 }
 
-function file({ media_type: type = 'application/octet-stream', base64 = '' }: { media_type?: string; base64?: string }): HTMLElement {
+interface Media {
+  media_type?: string;
+  base64?: string;
+  url?: string;
+}
+
+/** What is in the event is saved; what is elsewhere is not loaded until someone goes there. */
+function file({ media_type: type = 'application/octet-stream', base64, url }: Media): HTMLElement | string {
+  if (base64 === undefined && !/^https?:/i.test(url ?? '')) return type;
   const link = document.createElement('a');
+  if (base64 === undefined) {
+    link.href = url ?? '';
+    link.target = '_blank';
+    link.rel = 'noopener noreferrer';
+    link.textContent = `Open ${type}`;
+    return link;
+  }
   link.href = `data:${type};base64,${base64}`;
   link.download = `file.${type.split(/[/+;]/)[1] ?? 'bin'}`;
   link.textContent = `Save ${type} (${Math.ceil((base64.length * 3) / 4 / 1024)} KB)`;

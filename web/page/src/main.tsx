@@ -7,7 +7,7 @@ import './page.css';
 import { Ask } from './ask';
 import { Asking } from './asking';
 import { Share, shared, SignIn, type Shared } from './dialogs';
-import { drawn } from './safe';
+import { drawn, linksOf } from './safe';
 import { Session } from './session';
 import { Talk } from './talk';
 import { Wire } from './wire';
@@ -67,7 +67,7 @@ function OnTheWire() {
 
 // The first block of a first answer is drawn by code that has run before: the compiler is not waited for in its frame.
 const idle = window.requestIdleCallback ?? ((run: () => void) => setTimeout(run, 200));
-idle(() => drawn('# a\n\n- *b* **c** `d` [e](https://f)\n\n| g |\n| - |\n| h |\n\n> i\n\n```\nj\n```', {}));
+idle(() => drawn('# a\n\n- *b* **c** `d` [e](https://f)\n\n| g |\n| - |\n| h |\n\n> i\n\n```\nj\n```', linksOf()));
 
 const place = document.getElementById('page');
 if (place) render(<Page />, place);

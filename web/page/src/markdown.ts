@@ -4,7 +4,7 @@
 // long, whatever comes.
 
 import { Fence } from './fence';
-import { blocks, drawn, type Block, type Links } from './safe';
+import { blocks, drawn, linksOf, type Block, type Links } from './safe';
 
 const STEP = 800; // characters taken in at once
 const SOFT = 2000; // a list, a table or a paragraph beyond this is cut where one of its parts ends
@@ -28,7 +28,7 @@ export class Markdown {
   #seen = -1; // the line end in it up to which finished blocks were looked for
   #fence: Fence | null = null;
   #cut: Cut | null = null;
-  #links: Links = {};
+  #links: Links = linksOf(); // of what is finished: an address that is still coming is not the one that is meant
 
   constructor(root: HTMLElement) {
     this.#root = root;
@@ -48,7 +48,7 @@ export class Markdown {
       this.#waiting = this.#waiting.slice(step);
       while (this.#fence ? this.#fenced(this.#fence) : this.#begun() || this.#finished() || this.#shortened());
     } while (this.#waiting && performance.now() < until);
-    this.#shown = this.#fence ? [] : this.#put(this.#open);
+    this.#shown = this.#fence ? [] : this.#put(this.#open, linksOf(this.#links));
     this.#fence?.rest(this.#open);
     return this.#waiting !== '';
   }
@@ -133,12 +133,12 @@ export class Markdown {
   }
 
   #blocks(source: string): Block[] {
-    return blocks((this.#cut?.head ?? '') + source, this.#links);
+    return blocks((this.#cut?.head ?? '') + source);
   }
 
   /** Draws the beginning of what is open for good. Gives the element in which more of its last block has its place. */
   #freeze(length: number): Element | null {
-    const element = this.#put(this.#open.slice(0, length)).findLast((node) => node instanceof HTMLElement);
+    const element = this.#put(this.#open.slice(0, length), this.#links).findLast((node) => node instanceof HTMLElement);
     this.#open = this.#open.slice(length);
     this.#seen = -1;
     if (element?.parentElement !== this.#root) return roomy(this.#cut?.element ?? null);
@@ -147,9 +147,9 @@ export class Markdown {
   }
 
   /** Draws at the end; what continues a block that was cut, into that. */
-  #put(source: string): ChildNode[] {
+  #put(source: string, links: Links): ChildNode[] {
     if (!source) return [];
-    const fragment = drawn((this.#cut?.head ?? '') + source, this.#links);
+    const fragment = drawn((this.#cut?.head ?? '') + source, links);
     const nodes: ChildNode[] = [];
     const place = this.#cut?.element, first = fragment.firstElementChild;
     const same = this.#cut?.head ? first?.querySelector('tbody') : first;

@@ -2,12 +2,12 @@
 // link to it, and what is left goes through DOMPurify, which lets only these elements and attributes pass.
 
 import DOMPurify from 'dompurify';
-import { Lexer, Parser, Renderer, type Tokens } from 'marked';
+import { Lexer, Parser, Renderer, Tokenizer, type Tokens } from 'marked';
 
 const TAGS = ['p', 'br', 'hr', 'h2', 'h3', 'h4', 'h5', 'h6', 'strong', 'em', 'del', 'code', 'pre', 'a', 'ul', 'ol', 'li', 'blockquote',
   'table', 'thead', 'tbody', 'tr', 'th', 'td'];
 const ONLY = { ALLOWED_TAGS: TAGS, ALLOWED_ATTR: ['href', 'title', 'start', 'align', 'class'], ALLOWED_URI_REGEXP: /^(?:https?:\/\/|mailto:)/i,
-  ALLOW_DATA_ATTR: false, ALLOW_ARIA_ATTR: false, RETURN_DOM_FRAGMENT: true as const };
+  ADD_URI_SAFE_ATTR: ['start', 'align'], ALLOW_DATA_ATTR: false, ALLOW_ARIA_ATTR: false, RETURN_DOM_FRAGMENT: true as const };
 
 const plain = (text: string): string => text.replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
 
@@ -32,6 +32,11 @@ class Shown extends Renderer {
     return `<a href="${plain(href)}">${plain(text || href)}</a>`;
   }
 
+  /** What is done or not has a box, and no dot beside it. */
+  override listitem(item: Tokens.ListItem): string {
+    return item.task ? super.listitem(item).replace('<li>', '<li class="task">') : super.listitem(item);
+  }
+
   override checkbox({ checked }: Tokens.Checkbox): string {
     return checked ? '☑ ' : '☐ ';
   }
@@ -40,7 +45,35 @@ class Shown extends Renderer {
 /** Definitions of links, `[name]: address`. Those of one answer are shared by all its blocks. */
 export type Links = Lexer['tokens']['links'];
 
-const options = { gfm: true, renderer: new Shown() };
+/** The same ones, to add to. It has no name that nobody gave it: `[constructor]` is no link. */
+export const linksOf = (links: Links = {}): Links => Object.assign(Object.create(null) as Links, links);
+
+const DEEPEST = 16; // quotes and lists within one another
+
+/** What is deeper is words. Each level is read again by the one within it, and a thousand of them overflow the stack. */
+class Shallow extends Tokenizer {
+  #depth = 0;
+
+  override blockquote(source: string): Tokens.Blockquote | undefined {
+    return this.#within(() => super.blockquote(source));
+  }
+
+  override list(source: string): Tokens.List | undefined {
+    return this.#within(() => super.list(source));
+  }
+
+  #within<Block>(read: () => Block | undefined): Block | undefined {
+    if (this.#depth === DEEPEST) return undefined;
+    this.#depth += 1;
+    try {
+      return read();
+    } finally {
+      this.#depth -= 1;
+    }
+  }
+}
+
+const options = { gfm: true, renderer: new Shown(), tokenizer: new Shallow() };
 
 /** A part of the source with nothing around it: a paragraph, a list, or `space` between two of them. */
 export interface Block {
@@ -50,13 +83,16 @@ export interface Block {
 }
 
 /** What blocks this is made of; together their `raw` is the source. */
-export function blocks(source: string, links: Links): Block[] {
+export function blocks(source: string): Block[] {
   const lexer = new Lexer(options);
-  lexer.tokens.links = links;
+  lexer.tokens.links = linksOf();
   return lexer.blockTokens(source, lexer.tokens);
 }
 
-/** The elements of a piece of Markdown. The line ends between blocks stay, unseen, so that the text of the page is that of the answer. */
+/**
+ * The elements of a piece of Markdown. The line ends between blocks stay, unseen, so that the text of the page is that of the answer.
+ * @param links gets those that are defined in it
+ */
 export function drawn(source: string, links: Links): DocumentFragment {
   const lexer = new Lexer(options);
   lexer.tokens.links = links;
@@ -85,7 +121,7 @@ export function drawn(source: string, links: Links): DocumentFragment {
     table.replaceWith(box);
     box.append(table);
   }
-  for (const element of fragment.querySelectorAll('[class]')) if (!/^(?:code|copy|wide)$/.test(element.className)) element.removeAttribute('class');
+  for (const element of fragment.querySelectorAll('[class]')) if (!/^(?:code|copy|wide|task)$/.test(element.className)) element.removeAttribute('class');
   return fragment;
 }
 
