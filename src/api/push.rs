@@ -106,7 +106,7 @@ async fn read(body: Body, most: usize, right: &mut Append, mut known: u64) -> Re
             Some(Err(_)) => return Err(broke_off(right.next())),
             None => kept.extend_from_slice(b"\n"),
         }
-        right.alive();
+        let before = right.next();
         while let Some(end) = memchr(b'\n', &kept) {
             let whole = line(&kept[..end], right, &mut known).await?;
             kept.advance(end + 1);
@@ -116,6 +116,9 @@ async fn read(body: Body, most: usize, right: &mut Append, mut known: u64) -> Re
         }
         if last {
             return Ok(false);
+        }
+        if right.next() == before {
+            right.alive(); // an empty line, a piece of a long one, what is there already
         }
         if kept.len() > most {
             let detail = format!("a line is longer than {most} bytes");
@@ -132,6 +135,8 @@ async fn line(bytes: &[u8], right: &mut Append, known: &mut u64) -> Result<bool,
         *known -= u64::from(!bytes.trim_ascii().is_empty());
         return Ok(false);
     }
+    // Before it is read: who is cut off here has said nothing yet.
+    let room = right.room().await?;
     let next = right.next();
     let Some(decode) = right.state::<PushDecode>() else { return Ok(false) };
     let pushed = decode.line(bytes).map_err(|mut bad| {
@@ -153,7 +158,7 @@ async fn line(bytes: &[u8], right: &mut Append, known: &mut u64) -> Result<bool,
         }
         None => {}
     }
-    right.push(fed).await?;
+    right.push(room, fed);
     Ok(whole)
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use axum::{
     body::Body,
     extract::{FromRequest, Query, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header, request::Parts},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -31,24 +31,14 @@ use super::{
     surface::{decoded, is_plain},
 };
 use crate::{
-    event::Json,
-    gateway::{self, Known, RelayError, Relayable, Relayed, Relaying, ToRelay},
+    gateway::{self, Known, RelayError, Relaying, Stream, ToRelay},
     id::{Seen, StreamId},
     prompt::Prompt,
-    protocol::relayed,
+    protocol::relayed::{self, Relayed},
 };
 
-/// Of a request: what belongs to one connection, or is said to lastword.
-const NOT_FORWARDED: [HeaderName; 13] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
+/// Of a request: what is made anew, or is said to lastword. (What belongs to one connection goes nowhere.)
+const NOT_FORWARDED: [HeaderName; 4] = [
     header::HOST,
     header::CONTENT_LENGTH,
     header::EXPECT,
@@ -66,32 +56,32 @@ pub(super) async fn to_applications(State(api): State<Arc<Api>>, request: Reques
     if path.starts_with("/v1/") {
         return next.run(request).await;
     }
+    let returned = of_an_answer(request.method(), &path);
+    let returned = returned.and_then(|(base, chat)| Some((api.gateway.relays(base)?, base, chat)));
+    let known = api.gateway.relays(&path);
+    if returned.is_none() && known.is_none() {
+        return next.run(request).await;
+    }
     // What is not below a path, however it is written, does not become so behind the application's own.
     if !is_plain(&path) {
-        return match api.gateway.relays(&path) {
-            Some(_) => super::nothing().into_response(),
-            None => next.run(request).await,
-        };
+        return super::nothing().into_response();
     }
-    if let Some((base, chat)) = of_an_answer(request.method(), &path)
-        && let Some(known) = api.gateway.relays(base)
-    {
-        let (parts, body) = request.into_parts();
+    let (parts, body) = request.into_parts();
+    if let Some((of, base, chat)) = returned {
         let chat = decoded(chat).unwrap_or_else(|| chat.to_owned());
-        return match returns(&api, &parts, &known, (base, &chat)).await {
-            Ok(Some(response)) => response,
+        match returns(&api, &parts, &of, (base, &chat)).await {
+            Ok(Some(response)) | Err(response) => return response,
             // Below a path of which all goes to the application, this may be one of its own.
-            Ok(None) if !known.named && api.gateway.relays(&path).is_some() => {
-                relay(&api, Request::from_parts(parts, body)).await
-            }
-            Ok(None) => StatusCode::NO_CONTENT.into_response(),
-            Err(response) => response,
-        };
+            Ok(None) if of.named || known.is_none() => return StatusCode::NO_CONTENT.into_response(),
+            Ok(None) => {}
+        }
     }
-    match api.gateway.relays(&path) {
-        Some(_) => relay(&api, request).await,
-        None => next.run(request).await,
-    }
+    let Some(known) = known else { return super::nothing().into_response() };
+    let answer = async {
+        let caller = caller(&api, &parts, &known).await?;
+        asked(&api, &caller, known, parts, body).await.map_err(Problem::into_response)
+    };
+    answer.await.unwrap_or_else(|refused| refused)
 }
 
 /// The path of an application and the chat, of a path on which a client comes back to an answer, or stops it.
@@ -110,21 +100,20 @@ fn of_an_answer<'p>(method: &Method, path: &'p str) -> Option<(&'p str, &'p str)
 async fn returns(
     api: &Arc<Api>,
     parts: &Parts,
-    Known { backend, relaying, .. }: &Known,
+    known: &Known,
     (base, chat): (&str, &str),
 ) -> Result<Option<Response>, Response> {
-    let caller = caller(api, parts, backend, relaying).await?;
+    let caller = caller(api, parts, known).await?;
     let returned = async {
         let found = match find(api, &caller, chat).await {
-            Ok(found) => found,
             Err(problem) if problem.status() == 404 => None,
-            Err(problem) => return Err(problem),
+            found => found?,
         };
         let Some(id) = found else { return Ok(None) };
-        let stream = api.gateway.stream(caller.owner(), id).await?;
-        if stream.begin.protocol != relayed::NAME {
-            return Ok(None);
-        }
+        let stream = match relayed_here(api, &caller, id).await {
+            Err(problem) if problem.status() == 404 => return Ok(None),
+            stream => stream?,
+        };
         if parts.method != Method::GET {
             api.gateway.cancel(caller.owner(), id).await?;
             return Ok(Some(post::named(id, StatusCode::NO_CONTENT.into_response())));
@@ -133,41 +122,25 @@ async fn returns(
         let seen = post::last_event_id(&parts.headers);
         let connection = connection(parts);
         let response = match start_index.filter(|_| seen.is_none()) {
-            Some(index) => {
-                let encoder = relayed::Relayed::new(id);
-                behind(api, &caller, &stream, encoder, &index, connection).await?
-            }
+            Some(index) => behind(api, &caller, &stream, Relayed::new(id), &index, connection).await?,
             None => told(api, &caller, id, seen, connection).await?,
         };
-        Ok(Some(with_head(id, &answers(base, id), told_again(&stream.begin.head), response)))
+        Ok(Some(with_head(id, base, told_again(&stream), response)))
     };
     returned.await.map_err(Problem::into_response)
 }
 
-async fn relay(api: &Arc<Api>, request: Request) -> Response {
-    let (path, query) = (request.uri().path().to_owned(), request.uri().query().map(str::to_owned));
-    let Some(way) = api.gateway.relayable(&path, query.as_deref()) else {
-        return super::nothing().into_response(); // the configuration was exchanged meanwhile
-    };
-    let (parts, body) = request.into_parts();
-    let caller = match caller(api, &parts, &way.backend, &way.relaying).await {
-        Ok(caller) => caller,
-        Err(refused) => return refused,
-    };
-    asked(api, &caller, way, parts, body).await.unwrap_or_else(Problem::into_response)
-}
-
 /// A request: to the application, or to the answer that it goes on with.
-async fn asked(api: &Arc<Api>, caller: &Caller, way: Relayable, parts: Parts, body: Body) -> Result<Response, Problem> {
-    let (path, connection) = (parts.uri.path().to_owned(), connection(&parts));
-    let seen = post::last_event_id(&parts.headers);
+async fn asked(api: &Arc<Api>, caller: &Caller, known: Known, parts: Parts, body: Body) -> Result<Response, Problem> {
+    let Parts { uri, method, headers, .. } = parts.clone();
+    let (path, connection) = (uri.path(), connection(&parts));
+    let seen = post::last_event_id(&headers);
     if let Some(id) = seen.and_then(|seen| seen.stream()) {
-        let stream = api.gateway.stream(caller.owner(), id).await?;
+        let stream = relayed_here(api, caller, id).await?;
         let response = told(api, caller, id, seen, connection).await?;
-        return Ok(with_head(id, &answers(&path, id), told_again(&stream.begin.head), response));
+        return Ok(with_head(id, path, told_again(&stream), response));
     }
-    let Parts { method, headers, uri, .. } = parts;
-    let whole = Whole::from_request(whole_request(&method, &uri, &headers, body), api).await?;
+    let whole = Whole::from_request(Request::from_parts(parts, body), api).await?;
     let idempotency = match method {
         Method::POST => post::idempotency(&headers, &format!("relay {path}"), &whole.bytes)?,
         _ => None,
@@ -175,37 +148,55 @@ async fn asked(api: &Arc<Api>, caller: &Caller, way: Relayable, parts: Parts, bo
     if let Some((key, fingerprint)) = &idempotency
         && let Some(id) = api.gateway.find(caller.owner(), key, fingerprint).await?
     {
-        let stream = api.gateway.stream(caller.owner(), id).await?;
+        let stream = relayed_here(api, caller, id).await?;
         let mut response = told(api, caller, id, None, connection).await?;
         response.headers_mut().insert("idempotent-replayed", HeaderValue::from_static("true"));
-        return Ok(with_head(id, &answers(&path, id), told_again(&stream.begin.head), response));
+        return Ok(with_head(id, path, told_again(&stream), response));
     }
-    let json = serde_json::from_slice::<Value>(&whole.bytes).ok();
-    let chat = json.as_ref().and_then(|json| chat(json, &way.relaying));
+    let Known { backend, relaying, .. } = known;
+    // The configuration may have been exchanged meanwhile.
+    let way = api.gateway.relayable(&backend, path, uri.query()).ok_or_else(super::nothing)?;
     let prompt = Prompt {
         protocol: relayed::NAME.into(),
-        model: way.backend.clone(),
-        body: json.as_ref().and_then(Json::of),
-        on_disconnect: way.relaying.on_disconnect,
+        model: backend,
+        body: serde_json::from_slice(&whole.bytes).ok(),
+        on_disconnect: relaying.on_disconnect,
         ..Prompt::default()
     };
     let mut request = gateway::Request::new(None);
     *request.method_mut() = method;
-    *request.headers_mut() = forwarded(&headers, &way.relaying);
+    *request.headers_mut() = forwarded(&headers, &relaying);
+    // HTTP/2 has the name in the URL.
+    let host = uri.authority().and_then(|host| HeaderValue::try_from(host.as_str()).ok());
+    if let Some(host) = headers.get(header::HOST).cloned().or(host) {
+        request.headers_mut().entry(X_FORWARDED_HOST).or_insert(host);
+    }
     if !whole.bytes.is_empty() {
         request.headers_mut().insert(header::CONTENT_LENGTH, whole.bytes.len().into());
         *request.body_mut() = Some(stream::iter([Ok(whole.bytes.clone())]).boxed());
     }
+    let chat = chat(&whole.bytes, &relaying);
     let asked = ToRelay { owner: caller.owner().to_owned(), request, prompt, idempotency, chat };
     let relayed = api.gateway.relay(way, asked).await;
     drop(whole); // its room is for others: from here on it can take long
     match relayed? {
-        Relayed::Stream(started, head) => {
+        gateway::Relayed::Stream(started, head) => {
             let response = told(api, caller, started.id, None, connection).await?;
-            Ok(with_head(started.id, &answers(&path, started.id), head, response))
+            Ok(with_head(started.id, path, head, response))
         }
         // Why it broke off is told in the log; the client sees a reset, and never a clean end.
-        Relayed::Other(response) => Ok(response.map(|body| Body::from_stream(body.map_err(|_| GaveUp::new())))),
+        gateway::Relayed::Other(response) => {
+            Ok(response.map(|body| Body::from_stream(body.map_err(|_| GaveUp::new()))))
+        }
+    }
+}
+
+/// An answer that came from an application. Any other is not told in its bytes.
+async fn relayed_here(api: &Api, caller: &Caller, id: StreamId) -> Result<Stream, Problem> {
+    let stream = api.gateway.stream(caller.owner(), id).await?;
+    match stream.begin.protocol == relayed::NAME {
+        true => Ok(stream),
+        false => Err(Problem::no_stream(&id.to_string())),
     }
 }
 
@@ -217,36 +208,33 @@ async fn told(
     connection: Connection,
 ) -> Result<Response, Problem> {
     let seat = Seat::take(api, caller, id, seen, connection).await?;
-    let encoder = relayed::Relayed::new(id);
-    Ok(seat.relay(api, encoder, |_, _| None, Heartbeat::default()).await?)
+    Ok(seat.relay(api, Relayed::new(id), |_, _| None, Heartbeat::default()).await?)
 }
 
-/// Where an answer is come back to.
-fn answers(path: &str, id: StreamId) -> String {
-    format!("{}/{id}/stream", path.trim_end_matches('/'))
-}
-
-/// The response with the application's head, and what clients look for who come back.
-fn with_head(id: StreamId, place: &str, head: HeaderMap, mut response: Response) -> Response {
+/// The response with the application's head, and what clients look for who come back: below this path.
+fn with_head(id: StreamId, path: &str, head: HeaderMap, mut response: Response) -> Response {
     if response.status() == StatusCode::OK {
         for name in head.keys().filter(|name| !OURS.contains(name)) {
             response.headers_mut().remove(name);
             head.get_all(name).iter().for_each(|value| _ = response.headers_mut().append(name, value.clone()));
         }
-        if let Ok(place) = HeaderValue::try_from(place) {
+        if let Ok(place) = HeaderValue::try_from(format!("{}/{id}/stream", path.trim_end_matches('/'))) {
             response.headers_mut().insert(header::LOCATION, place);
         }
     }
     resumable(id, response)
 }
 
-fn told_again(head: &[(String, String)]) -> HeaderMap {
-    head.iter().filter_map(|(name, value)| Some((name.parse().ok()?, value.parse().ok()?))).collect::<HeaderMap>()
+/// What of the application's head those are told, too, who come back.
+fn told_again(stream: &Stream) -> HeaderMap {
+    let head = stream.begin.head.iter();
+    head.filter_map(|(name, value)| Some((name.parse::<HeaderName>().ok()?, value.parse().ok()?))).collect()
 }
 
 /// Who asks: as lastword knows it, or as the application tells one person from another.
-async fn caller(api: &Api, parts: &Parts, name: &str, relaying: &Relaying) -> Result<Caller, Response> {
+async fn caller(api: &Api, parts: &Parts, known: &Known) -> Result<Caller, Response> {
     let Parts { method, uri, headers, .. } = parts;
+    let Known { backend: name, relaying, .. } = known;
     if relaying.needs_key {
         return auth::who(api, method, uri, headers).await;
     }
@@ -278,13 +266,6 @@ fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
 
 /// The headers that go along.
 fn forwarded(headers: &HeaderMap, relaying: &Relaying) -> HeaderMap {
-    let of_the_connection: Vec<&str> = headers
-        .get(header::CONNECTION)
-        .and_then(|names| names.to_str().ok())
-        .into_iter()
-        .flat_map(|names| names.split(','))
-        .map(str::trim)
-        .collect();
     let goes = |name: &HeaderName| {
         let listed = |names: &Vec<String>| {
             names.iter().any(|listed| match listed.strip_suffix('*') {
@@ -294,7 +275,6 @@ fn forwarded(headers: &HeaderMap, relaying: &Relaying) -> HeaderMap {
         };
         !NOT_FORWARDED.contains(name)
             && !name.as_str().starts_with("x-lastword-")
-            && !of_the_connection.iter().any(|named| name.as_str().eq_ignore_ascii_case(named))
             && relaying.forward.as_ref().is_none_or(listed)
     };
     let along = headers.iter().filter(|(name, _)| goes(name));
@@ -309,23 +289,14 @@ fn forwarded(headers: &HeaderMap, relaying: &Relaying) -> HeaderMap {
             along.insert(header::COOKIE, kept);
         }
     }
-    if let Some(host) = headers.get(header::HOST).filter(|_| !headers.contains_key(X_FORWARDED_HOST)) {
-        along.insert(X_FORWARDED_HOST, host.clone());
-    }
     along
 }
 
 /// The chat that a request's body names.
-fn chat(json: &Value, relaying: &Relaying) -> Option<String> {
+fn chat(body: &[u8], relaying: &Relaying) -> Option<String> {
+    let json: Value = serde_json::from_slice(body).ok()?;
     let named = relaying.chat.iter().find_map(|name| json.get(name)?.as_str());
     named.filter(|chat| !chat.is_empty()).map(str::to_owned)
-}
-
-fn whole_request(method: &Method, uri: &Uri, headers: &HeaderMap, body: Body) -> Request {
-    let mut request = Request::new(body);
-    (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) =
-        (method.clone(), uri.clone(), headers.clone());
-    request
 }
 
 fn connection(parts: &Parts) -> Connection {

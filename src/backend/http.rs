@@ -50,7 +50,7 @@ pub(super) struct Upstream {
     pub(super) not_found: Option<String>,
     client: Client,
     secrets: Secrets,
-    max_line: usize,
+    pub(super) max_line: usize,
     /// The paths to which requests are handed on.
     pass_through: pass::Paths,
 }
@@ -148,10 +148,6 @@ impl Upstream {
 
     pub(super) fn client(&self) -> &Client {
         &self.client
-    }
-
-    pub(super) fn max_line(&self) -> usize {
-        self.max_line
     }
 
     /// Asks, and gives the answer's events as they come. Events that arrived in one piece are given back to back.

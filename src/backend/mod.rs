@@ -141,13 +141,13 @@ pub trait Backend: Send + Sync + 'static {
         None
     }
 
-    /// What the operator says of requests to this path, if they go to an application of the user's own by this backend, and how they
-    /// do. The path is the client's, from its first slash on.
-    fn relay(&self, _path: &str, _query: Option<&str>) -> Option<(&Relaying, Opening)> {
+    /// How a request to this path goes to an application of the user's own, if this backend relays it. The path is the client's, from its
+    /// first slash on.
+    fn relay(&self, _path: &str, _query: Option<&str>) -> Option<Opening> {
         None
     }
 
-    /// Whether it relays requests to this path, and whether the operator names just this one, and not all below another.
+    /// What the operator says of requests to this path, if it relays them; and whether just this one is named, and not all below another.
     fn relays(&self, _path: &str) -> Option<(&Relaying, bool)> {
         None
     }

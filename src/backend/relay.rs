@@ -206,7 +206,7 @@ impl Backend for Relay {
         self.find(path).map(|(known, _)| (&self.relaying, !known.below))
     }
 
-    fn relay(&self, path: &str, query: Option<&str>) -> Option<(&Relaying, Opening)> {
+    fn relay(&self, path: &str, query: Option<&str>) -> Option<Opening> {
         let (below, query) = (self.find(path)?.1.to_owned(), query.map(str::to_owned));
         let (upstream, speaks, path) = (self.upstream.clone(), self.speaks, path.to_owned());
         let open = move |request: Request| {
@@ -227,7 +227,7 @@ impl Backend for Relay {
             }
             .boxed()
         };
-        Some((&self.relaying, Box::new(open)))
+        Some(Box::new(open))
     }
 }
 
@@ -250,7 +250,7 @@ fn answer(upstream: Arc<Upstream>, path: String, mut body: Pieces<client::Error>
             model: path,
             ..Attempt::default()
         });
-        let mut decode = relayed::RelayDecode::new(upstream.max_line(), speaks);
+        let mut decode = relayed::RelayDecode::new(upstream.max_line, speaks);
         let mut events = Vec::new();
         let mut until = None;
         loop {

@@ -34,7 +34,7 @@ pub(super) const PROTOCOL: &str = "push";
 pub(super) struct Feeds(Mutex<HashMap<StreamId, Arc<Feed>>>);
 
 struct Feed {
-    events: mpsc::Sender<Fed>,
+    events: mpsc::Sender<Vec<Fed>>,
     place: Arc<sync::Mutex<Place>>,
     /// Who appended last, and what is cancelled when that one is not to any more.
     current: Mutex<(Option<String>, CancellationToken)>,
@@ -76,11 +76,14 @@ impl Fed {
 
 /// The right to append to a stream. No two hold it at once.
 pub struct Append {
-    events: mpsc::Sender<Fed>,
+    events: mpsc::Sender<Vec<Fed>>,
     place: sync::OwnedMutexGuard<Place>,
     /// Cancelled when the same producer begins anew.
     pub superseded: CancellationToken,
 }
+
+/// Room for one event.
+pub struct Room(mpsc::OwnedPermit<Vec<Fed>>);
 
 /// Why nothing can be appended.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -197,21 +200,23 @@ impl Append {
         }
     }
 
-    /// Appends what one event of the producer's comes to. Waits while the writer has enough.
+    /// Waits while the writer has enough. Cancel safe: nothing is appended by it.
     ///
     /// # Errors
     /// [`AppendError::Ended`]: the answer has ended meanwhile.
-    pub async fn push(&mut self, fed: Vec<Fed>) -> Result<(), AppendError> {
-        for one in fed {
-            self.events.send(one).await.map_err(|_| AppendError::Ended)?;
-        }
+    pub async fn room(&self) -> Result<Room, AppendError> {
+        self.events.clone().reserve_owned().await.map(Room).map_err(|_| AppendError::Ended)
+    }
+
+    /// Appends all that one event of the producer's comes to, at once: whoever is cut off has appended it, or nothing of it.
+    pub fn push(&mut self, room: Room, fed: Vec<Fed>) {
+        room.0.send(fed);
         self.place.next += 1;
-        Ok(())
     }
 
     /// Says that the producer lives.
     pub fn alive(&self) {
-        let _ = self.events.try_send(Fed::Alive); // a full queue says it better
+        let _ = self.events.try_send(vec![Fed::Alive]); // a full queue says it better
     }
 
     /// Waits until nothing can be appended any more.
@@ -246,21 +251,45 @@ impl Feeds {
     }
 }
 
-fn said(attempt: Attempt, lease: Duration, mut events: mpsc::Receiver<Fed>) -> Events {
+fn said(attempt: Attempt, lease: Duration, mut events: mpsc::Receiver<Vec<Fed>>) -> Events {
     Box::pin(try_stream! {
         yield Event::Attempt(attempt);
-        loop {
-            match timeout(lease, events.recv()).await {
-                Ok(Some(Fed::Event(event))) => yield event,
-                Ok(Some(Fed::Alive)) => yield Event::Alive,
-                Ok(Some(Fed::Done)) => return,
-                Ok(Some(Fed::Failed(error))) => Err(error)?,
-                Ok(None) | Err(_) => {
-                    let lease = humantime::format_duration(lease);
-                    let message = format!("nothing came of the producer for {lease}, its `lease`");
-                    Err(BackendError::new(ErrorKind::Gone, message))?;
+        while let Ok(Some(fed)) = timeout(lease, events.recv()).await {
+            for one in fed {
+                match one {
+                    Fed::Event(event) => yield event,
+                    Fed::Alive => yield Event::Alive,
+                    Fed::Done => return,
+                    Fed::Failed(error) => Err(error)?,
                 }
             }
         }
+        let lease = humantime::format_duration(lease);
+        let message = format!("nothing came of the producer for {lease}, its `lease`");
+        Err(BackendError::new(ErrorKind::Gone, message))?;
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_is_cut_off_while_the_queue_is_full_has_appended_nothing_of_its_event() {
+        let (events, mut queue) = mpsc::channel(1);
+        let place = Place { next: 0, producer: None, state: Box::new(()) };
+        let place = Arc::new(sync::Mutex::new(place)).try_lock_owned().expect("nobody else has it");
+        let mut right = Append { events, place, superseded: CancellationToken::new() };
+        let room = right.room().await.expect("room");
+        right.push(room, vec![Fed::Alive]);
+        assert!(right.room().now_or_never().is_none(), "given up while it waits");
+        assert_eq!((right.next(), queue.recv().await.map(|fed| fed.len())), (1, Some(1)));
+        let room = right.room().now_or_never().expect("there is room again").expect("it runs");
+        right.push(room, vec![Fed::Alive, Fed::Done]);
+        assert_eq!((right.next(), queue.recv().await.map(|fed| fed.len())), (2, Some(2)));
+        drop(queue);
+        assert!(matches!(right.room().await, Err(AppendError::Ended)));
+    }
 }

@@ -20,12 +20,10 @@ use crate::{
     store::ClaimKey,
 };
 
-/// A request's way to an application, and what the operator says of it.
+/// A request's way to an application.
 pub struct Relayable {
     /// The backend's name in the configuration.
-    pub backend: String,
-    /// What the operator says of it.
-    pub relaying: Relaying,
+    backend: String,
     clocks: Clocks,
     open: Opening,
 }
@@ -68,15 +66,13 @@ fn is_told_again(name: &str) -> bool {
 }
 
 impl Gateway {
-    /// Whether a request to this path goes to an application, and how.
+    /// The way of a request to the application behind this backend.
     #[must_use]
-    pub fn relayable(&self, path: &str, query: Option<&str>) -> Option<Relayable> {
+    pub fn relayable(&self, backend: &str, path: &str, query: Option<&str>) -> Option<Relayable> {
         let router = self.router();
-        router.backends().find_map(|(name, backend)| {
-            let (relaying, open) = backend.relay(path, query)?;
-            let clocks = backend.clocks().clone();
-            Some(Relayable { backend: name.to_owned(), relaying: relaying.clone(), clocks, open })
-        })
+        let there = router.backend(backend).ok()?;
+        let (open, clocks) = (there.relay(path, query)?, there.clocks().clone());
+        Some(Relayable { backend: backend.to_owned(), clocks, open })
     }
 
     /// What the operator says of the application that this path goes to, if it goes to one.
@@ -109,7 +105,7 @@ impl Gateway {
         let relayed = self.tasks.spawn(async move {
             let _opening = opening;
             let ToRelay { owner, request, prompt, idempotency, chat } = asked;
-            let Relayable { backend, clocks, open, .. } = way;
+            let Relayable { backend, clocks, open } = way;
             let opened = timeout(clocks.head, open(request)).await.unwrap_or_else(|_| {
                 let after = humantime::format_duration(clocks.head);
                 let message = format!("`{backend}` gave no answer: the `head` clock ran out after {after}");

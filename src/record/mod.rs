@@ -189,7 +189,7 @@ impl<'a> Record<'a> {
             Kind::Finish => Event::Finish(at.choice, self.payload()?),
             Kind::Notice => Event::Notice(self.payload()?),
             Kind::Opaque => Event::Opaque(self.payload()?),
-            Kind::Custom if at.of == PartType::Opaque => {
+            Kind::Custom if at == BARE => {
                 let data = std::str::from_utf8(self.payload).map_err(|_| BadRecord::Payload)?;
                 Event::Custom(Custom { data: data.to_owned(), ..Custom::default() })
             }
@@ -219,7 +219,7 @@ pub fn write(out: &mut BytesMut, ms: u32, event: &Event<'_>) -> Option<Head> {
         Event::Finish(choice, _) => (Kind::Finish, At { choice: *choice, ..anywhere }),
         Event::Notice(_) => (Kind::Notice, anywhere),
         Event::Opaque(_) => (Kind::Opaque, anywhere),
-        Event::Custom(custom) if is_bare(custom) => (Kind::Custom, At { of: PartType::Opaque, ..anywhere }),
+        Event::Custom(custom) if is_bare(custom) => (Kind::Custom, BARE),
         Event::Custom(_) => (Kind::Custom, anywhere),
         Event::End(_) => (Kind::End, anywhere),
         Event::Alive => return None,
@@ -254,13 +254,16 @@ pub fn write(out: &mut BytesMut, ms: u32, event: &Event<'_>) -> Option<Head> {
         Event::Finish(_, x) => json(out, x),
         Event::Notice(x) => json(out, x),
         Event::Opaque(x) => json(out, x),
-        Event::Custom(x) if is_bare(x) => out.extend_from_slice(x.data.as_bytes()),
+        Event::Custom(x) if at == BARE => out.extend_from_slice(x.data.as_bytes()),
         Event::Custom(x) => json(out, x),
         Event::End(x) => json(out, x),
         Event::Alive => {}
     }
     Some(head)
 }
+
+/// Where a custom event stands whose payload is its data itself.
+const BARE: At = At { choice: 0, part: 0, of: PartType::Opaque };
 
 /// Whether it is nothing but one line of data: of an application, nearly all are, and mostly JSON, which in JSON is twice as long.
 fn is_bare(custom: &Custom) -> bool {

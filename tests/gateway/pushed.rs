@@ -112,6 +112,30 @@ async fn events_that_are_sent_again_are_taken_once_and_a_gap_is_refused() {
 }
 
 #[tokio::test]
+async fn a_producer_that_is_cut_off_at_any_byte_and_sends_all_again_is_taken_once() {
+    let gateway = TestGateway::start().await;
+    let whole = line("Looking.")
+        + "{\"event\":\"tool_call\",\"data\":{\"index\":0,\"id\":\"c1\",\"name\":\"look\",\"arguments\":\"{}\"}}\n"
+        + &line(" There.")
+        + END;
+    let mut uncut = None;
+    for cut in 0..=whole.len() {
+        let id = create(&gateway).await;
+        let mut pushing = Pushing::begin(&gateway, &id, "?producer=a&at=0").await;
+        if cut > 0 {
+            pushing.say(&whole[..cut]).await;
+        }
+        drop(pushing);
+        let (status, said) = push(&gateway, &id, "?producer=a&at=0", &whole).await;
+        assert_eq!((status, &said["status"]), (200, &json!("completed")), "cut at {cut}: {said}");
+        let state = gateway.state(&id).await;
+        let told = (state["text"].clone(), state["tool_calls"].clone(), state["cursor"].clone());
+        assert_eq!(&told, uncut.get_or_insert(told.clone()), "cut at {cut}");
+        assert_eq!(told.0, "Looking. There.");
+    }
+}
+
+#[tokio::test]
 async fn a_second_producer_is_refused_and_the_same_one_takes_over_from_itself() {
     let gateway = TestGateway::start().await;
     let id = create(&gateway).await;

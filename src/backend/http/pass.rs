@@ -14,7 +14,7 @@ use crate::{
     client::{self, Pieces},
 };
 
-/// Of a response: what belongs to one connection.
+/// What belongs to one connection.
 const OF_A_CONNECTION: [HeaderName; 9] = [
     header::CONNECTION,
     header::PROXY_AUTHENTICATE,
@@ -99,34 +99,33 @@ impl Upstream {
 
 /// To an application of the user's own, whose headers are for its clients.
 impl Upstream {
-    /// Hands a request on, and gives back the response without what belongs to one connection.
+    /// Hands a request on, and gives back the response, both without what belongs to one connection.
     pub(in crate::backend) async fn relay(
         &self,
         path: &str,
         query: Option<&str>,
-        request: Request,
+        mut request: Request,
     ) -> Result<::http::Response<Pieces<client::Error>>, BackendError> {
+        without_connection(request.headers_mut());
         let response = self.client.pass(path, query, request).await;
         let mut response = response.map_err(|error| self.presentable(error.into()))?;
-        let headers = response.headers_mut();
-        named_by_connection(headers).iter().chain(&OF_A_CONNECTION).for_each(|name| _ = headers.remove(name));
+        without_connection(response.headers_mut());
         Ok(response)
     }
 }
 
-/// What a `Connection` header says to be the connection's.
-fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+/// Takes away what belongs to one connection: by its nature, or because a `Connection` header says so.
+fn without_connection(headers: &mut HeaderMap) {
     let all = headers.get_all(header::CONNECTION).into_iter().filter_map(|names| names.to_str().ok());
-    all.flat_map(|names| names.split(',')).filter_map(|name| name.trim().parse().ok()).collect()
+    let named: Vec<HeaderName> =
+        all.flat_map(|names| names.split(',')).filter_map(|name| name.trim().parse().ok()).collect();
+    named.iter().chain(&OF_A_CONNECTION).for_each(|name| _ = headers.remove(name));
 }
 
 /// Takes away what is not the answer's.
 fn without(headers: &mut HeaderMap) {
-    named_by_connection(headers)
-        .iter()
-        .chain(&OF_A_CONNECTION)
-        .chain(&NOT_OURS)
-        .for_each(|name| _ = headers.remove(name));
+    without_connection(headers);
+    NOT_OURS.iter().for_each(|name| _ = headers.remove(name));
     let cors: Vec<_> = headers.keys().filter(|name| name.as_str().starts_with("access-control-")).cloned().collect();
     cors.iter().for_each(|name| _ = headers.remove(name));
     NOT_THEIRS.iter().for_each(|name| _ = headers.remove(*name));

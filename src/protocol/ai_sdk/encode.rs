@@ -13,9 +13,7 @@ use crate::{
 /// Encodes one answer; see the module above.
 #[derive(Clone, Debug)]
 pub struct AiSdkEncode {
-    id: StreamId,
     stream: String,
-    version: Version,
     outline: Outline,
     /// Chunks before this number were seen.
     muted: u64,
@@ -25,7 +23,7 @@ impl AiSdkEncode {
     /// An encoder from the log's beginning.
     #[must_use]
     pub fn new(id: StreamId, version: Version) -> Self {
-        Self { id, stream: id.to_string(), version, outline: Outline::new(id, version, false), muted: 0 }
+        Self { stream: id.to_string(), outline: Outline::new(id, version, false), muted: 0 }
     }
 }
 
@@ -60,8 +58,7 @@ impl Encode for AiSdkEncode {
     }
 
     fn retell(&self) -> Option<Box<dyn Retell>> {
-        let outline = Outline::new(self.id, self.version, true);
-        Some(Box::new(Inputs { stream: self.stream.clone(), outline }))
+        Some(Box::new(Inputs { stream: self.stream.clone(), outline: self.outline.telling() }))
     }
 }
 
@@ -110,7 +107,7 @@ impl Retell for Inputs {
     }
 
     fn anew(&self) -> Box<dyn Retell> {
-        Box::new(Self { stream: self.stream.clone(), outline: self.outline.anew() })
+        Box::new(Self { stream: self.stream.clone(), outline: self.outline.telling() })
     }
 }
 

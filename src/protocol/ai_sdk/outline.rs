@@ -69,9 +69,9 @@ impl Outline {
         }
     }
 
-    /// Another one of the same stream.
-    pub(super) fn anew(&self) -> Self {
-        Self::new(self.stream, self.version, self.inputs.is_some())
+    /// Another one of the same stream, from the log's beginning, that keeps the inputs.
+    pub(super) fn telling(&self) -> Self {
+        Self::new(self.stream, self.version, true)
     }
 
     /// Whether this record's chunk repeats what was said.

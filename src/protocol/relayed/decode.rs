@@ -7,7 +7,7 @@ use memchr::memchr2;
 use crate::{
     event::{Custom, Event, Raw},
     protocol::{Decode, DecodeError, Dialect, understood::Note},
-    wire::sse::{Blocks, Parser, write_event},
+    wire::sse::{BlockTooLong, Blocks, Parser, write_event},
 };
 
 type Events = Vec<Event<'static>>;
@@ -57,7 +57,9 @@ impl RelayDecode {
         let mut blocks = std::mem::take(&mut self.blocks);
         let fed = blocks.feed(bytes, self.limit, |block| self.block(block, events));
         self.blocks = blocks;
-        fed.map_err(|too_long| DecodeError::Malformed(format!("{too_long}; raise `max_line` if that is right")))
+        // Comments are kept for the event that they stand before, which may never come.
+        let kept = if self.before.len() > self.limit { Err(BlockTooLong(self.limit)) } else { fed };
+        kept.map_err(|too_long| DecodeError::Malformed(format!("{too_long}; raise `max_line` if that is right")))
     }
 
     /// The body has ended.

@@ -30,6 +30,7 @@ impl Blocks {
             match end(&self.kept, &mut self.looked) {
                 None if self.kept.len() > limit => return Err(BlockTooLong(limit)),
                 None => return Ok(()),
+                Some(end) if end > limit => return Err(BlockTooLong(limit)),
                 Some(end) => {
                     each(&self.kept[..end]);
                     rest = &bytes[end - before..];
@@ -41,6 +42,7 @@ impl Blocks {
         loop {
             let mut looked = 0;
             match end(rest, &mut looked) {
+                Some(end) if end > limit => return Err(BlockTooLong(limit)),
                 Some(end) => {
                     each(&rest[..end]);
                     rest = &rest[end..];
@@ -137,5 +139,9 @@ mod tests {
     fn a_block_over_the_limit_is_an_error() {
         let mut blocks = Blocks::default();
         assert_eq!(blocks.feed(b"data: aaaa", 8, |_| {}), Err(BlockTooLong(8)));
+        assert_eq!(Blocks::default().feed(b"data: aaaa\n\n", 8, |_| {}), Err(BlockTooLong(8)));
+        let mut blocks = Blocks::default();
+        assert_eq!(blocks.feed(b"data: a", 8, |_| {}), Ok(()));
+        assert_eq!(blocks.feed(b"aaa\n\n", 8, |_| {}), Err(BlockTooLong(8)));
     }
 }

@@ -375,6 +375,17 @@ async fn a_path_has_no_way_out_of_what_is_relayed_and_a_chat_may_have_any_name()
 }
 
 #[tokio::test]
+async fn an_answer_of_a_model_is_not_told_as_an_applications() {
+    let app = App::start().await;
+    let gateway = TestGateway::with(&format!("{}[backends.mock]\nkind = \"mock\"\n", app.relay(""))).await;
+    let id = gateway.say("one two", json!({})).await;
+    assert_eq!(gateway.get(&format!("/api/chat/{id}/stream"), &[]).await.status, 204);
+    let cursor = format!("{id}-2");
+    let again = gateway.send("POST", "/api/chat", &[("last-event-id", &cursor)], "{}").await;
+    assert_eq!((again.status, app.asked().len()), (404, 0));
+}
+
+#[tokio::test]
 async fn all_below_a_path_goes_to_the_application_but_for_answers_that_are_here() {
     let app = App::start().await;
     let toml = format!("[backends.app]\nkind = \"relay\"\nurl = \"{}/inner\"\npaths = [\"/app/*\"]\n", app.origin());

@@ -1,3 +1,5 @@
+//! Records of all sorts as chunks: on the first connection, behind every cursor and behind every chunk.
+
 use super::*;
 use crate::{
     event::{

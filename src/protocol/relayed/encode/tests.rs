@@ -1,3 +1,5 @@
+//! Bytes of applications, recorded and told again: to the byte, behind every cursor, and when they break off.
+
 use super::*;
 use crate::{
     event::{Begin, Failure},
@@ -94,6 +96,15 @@ fn the_bytes_are_the_applications_wherever_they_came_apart() {
                 bytes.escape_ascii().to_string()
             );
         }
+    }
+}
+
+#[test]
+fn what_never_ends_is_an_error_and_not_kept_for_ever() {
+    for endless in ["data: x\n", ": x\n\n", "retry: 1\n\n"] {
+        let mut decode = RelayDecode::new(100, None);
+        let fed = (0..100).map(|_| decode.feed(endless.as_bytes(), &mut Vec::new())).find(Result::is_err);
+        assert!(matches!(fed, Some(Err(DecodeError::Malformed(why))) if why.contains("max_line")), "{endless}");
     }
 }
 
