@@ -1,10 +1,10 @@
-//! CPU time per delivered token, and reader: lastword in each of its protocols, beside a reverse proxy that parses and records
-//! nothing, and each protocol beside the native one.
+//! CPU time per delivered token, and reader: lastword in each of its protocols, beside reverse proxies that parse and record nothing
+//! (`common/proxy.rs`), and each protocol beside the native one.
 //!
-//! Server and proxy run in processes of their own and get the same streams of the same upstream, in turn, in an order that
+//! Server and proxies run in processes of their own and get the same streams of the same upstream, in turn, in an order that
 //! alternates; what a process used is read from `/proc`. The ratio of each pair is what counts: the machine's mood is in both.
 //! Where a stream has several readers, each token counts once for each of them.
-//! `cargo bench --bench cpu_per_token`
+//! `cargo bench --bench cpu_per_token`; with names behind it (`-- relay ai_sdk`), of those alone.
 #![expect(clippy::print_stdout, reason = "it prints a table")]
 
 #[path = "common/chunk.rs"]
@@ -13,6 +13,8 @@ mod chunk;
 mod client;
 #[path = "common/figures.rs"]
 mod figures;
+#[path = "common/proxy.rs"]
+mod proxy;
 #[path = "common/upstream.rs"]
 mod upstream;
 
@@ -27,12 +29,8 @@ use std::{
 
 use client::{Client, EVENTS};
 use figures::Sample;
-use hyper::{Request, Uri, body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::{
-    client::legacy::{Client as Pool, connect::HttpConnector},
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-};
-use tokio::{net::TcpListener, runtime::Runtime};
+use proxy::Proxy;
+use tokio::runtime::Runtime;
 use upstream::{ask, ask_native, model, now};
 
 /// So many streams of so many tokens and readers, so many of them in one write, a write every so often.
@@ -122,6 +120,12 @@ const ALL: [Case; 10] = [
 const OVER_CHAT: [Case; 4] = [ALL[0], ALL[1], ALL[2], ALL[3]];
 const OVER_CHAT_AND_RELAYED: [Case; 6] = [ALL[0], ALL[1], ALL[2], ALL[3], ALL[4], ALL[5]];
 
+impl Case {
+    fn name(self) -> String {
+        format!("{} of {}", self.client.name(), self.upstream.name())
+    }
+}
+
 impl Protocol {
     /// Its name, and that of the backend that speaks it.
     fn name(self) -> &'static str {
@@ -175,53 +179,58 @@ fn main() {
     let arguments: Vec<_> = std::env::args().collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     if let [_, role, upstream] = &arguments[..]
-        && role == "proxy"
+        && let Some(proxy) = Proxy::named(role)
     {
-        return runtime.block_on(proxy(upstream));
+        return runtime.block_on(proxy.run(upstream));
     }
-    let measure = arguments.iter().any(|argument| argument == "--bench");
+    let (flags, names): (Vec<_>, Vec<_>) = arguments[1..].iter().partition(|argument| argument.starts_with("--"));
+    let measure = flags.iter().any(|flag| *flag == "--bench");
     let upstream = runtime.block_on(upstream::start());
-    let proxy = Process::proxy(upstream);
+    let proxies = Proxy::ALL.map(|proxy| Process::proxy(proxy, upstream));
     let lastword = Process::lastword(upstream);
     println!("CPU per delivered token and reader, µs; the ratios with their intervals (95 %)");
-    println!("  {:22} {:>7}   {:24} beside native", "", "µs", "over the proxy");
+    println!("  {:22} {:>7}   {:22} {:22} beside native", "", "µs", "over hyper", "over task");
     for load in LOADS {
         let load = if measure { load } else { Load { streams: 2, tokens: 64, readers: load.readers.min(2), ..load } };
-        // All in turn, each time in another order. The proxy is first, and is asked as often as there are readers.
-        let all = load.cases.len() + 1;
+        let asked = |case: &Case| names.is_empty() || names.iter().any(|name| case.name().contains(&**name));
+        let cases: Vec<_> = load.cases.iter().copied().filter(asked).collect();
+        // All in turn, each time in another order. The proxies are first, and are asked as often as there are readers.
+        let all = proxies.len() + cases.len();
         let mut rounds = vec![vec![0.0; all]; if measure { 6 } else { 1 }];
         for (n, costs) in rounds.iter_mut().enumerate() {
             for turn in (0..all).map(|turn| (turn + n) % all) {
-                costs[turn] = match turn.checked_sub(1).map(|case| load.cases[case]) {
-                    None => proxy.cost(&runtime, load, Chat, ""),
-                    Some(Case { client, upstream }) => {
+                costs[turn] = match proxies.get(turn) {
+                    Some(proxy) => proxy.cost(&runtime, load, Chat, ""),
+                    None => {
+                        let Case { client, upstream } = cases[turn - proxies.len()];
                         lastword.cost(&runtime, load, client, &format!("{}/", upstream.name()))
                     }
                 };
             }
         }
-        show(load, &rounds);
+        show(load.name, &cases, &rounds);
     }
 }
 
-fn show(load: Load, rounds: &[Vec<f64>]) {
+fn show(load: &str, cases: &[Case], rounds: &[Vec<f64>]) {
     let cost = |at: usize| Sample::new(rounds.iter().map(|costs| costs[at])).median();
     let ratio = |at: usize, beside: usize| {
         let ratio = Sample::new(rounds.iter().map(|costs| costs[at] / costs[beside]));
         let (low, high) = ratio.interval();
         format!("{:.2} ({low:.2} to {high:.2})", ratio.median())
     };
-    println!("{}", load.name);
-    println!("  {:22} {:7.2}", "the proxy", cost(0));
-    let mut native = 0;
-    for (at, Case { client, upstream }) in (1..).zip(load.cases) {
-        let name = format!("{} of {}", client.name(), upstream.name());
-        let mut beside = String::new();
-        match client {
-            Native => native = at,
-            _ => beside = ratio(at, native),
+    println!("{load}");
+    let over = |at: usize| format!("{:7.2}   {:22} {:22}", cost(at), ratio(at, 0), ratio(at, 2));
+    for (at, proxy) in Proxy::ALL.into_iter().enumerate() {
+        println!("  {:22} {}", format!("proxy: {}", proxy.name()), over(at));
+    }
+    let mut native = None;
+    for (at, case) in (Proxy::ALL.len()..).zip(cases) {
+        if case.client == Native {
+            native = Some(at);
         }
-        println!("  {name:22} {:7.2}   {:24} {beside}", cost(at), ratio(at, 0));
+        let beside = native.filter(|native| *native != at).map(|native| ratio(at, native)).unwrap_or_default();
+        println!("  {:22} {} {beside}", case.name(), over(at));
     }
 }
 
@@ -251,9 +260,9 @@ impl Process {
         Self { child, address }
     }
 
-    fn proxy(upstream: SocketAddr) -> Self {
+    fn proxy(proxy: Proxy, upstream: SocketAddr) -> Self {
         let mut command = Command::new(std::env::current_exe().expect("this program"));
-        command.args(["proxy", &upstream.to_string()]);
+        command.args([proxy.name(), &upstream.to_string()]);
         let mut child = command.stdout(Stdio::piped()).spawn().expect("this program again");
         let said = child.stdout.take().expect("a pipe");
         let address = address(said, "proxy on ");
@@ -314,27 +323,4 @@ async fn run(to: SocketAddr, path: &str, body: &str, Load { streams, readers, ..
         reader.await.expect("it reads");
     }
     TOKENS.load(Ordering::Relaxed)
-}
-
-/// The proxy: passes a request on, and gives the body's chunks as they come. Its sockets are set as lastword's are.
-async fn proxy(upstream: &str) {
-    let mut connector = HttpConnector::new();
-    connector.set_nodelay(true);
-    let pool: Pool<_, Incoming> = Pool::builder(TokioExecutor::new()).build(connector);
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    println!("proxy on {}", listener.local_addr().expect("it listens"));
-    while let Ok((socket, _)) = listener.accept().await {
-        socket.set_nodelay(true).expect("an open socket");
-        let (pool, upstream) = (pool.clone(), upstream.to_owned());
-        tokio::spawn(async move {
-            let pass = service_fn(move |mut request: Request<Incoming>| {
-                let uri = Uri::try_from(format!("http://{upstream}{}", request.uri().path())).expect("a path");
-                *request.uri_mut() = uri;
-                pool.request(request)
-            });
-            let mut server = http1::Builder::new();
-            server.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(75)).max_buf_size(16 * 1024);
-            let _ = server.half_close(false).serve_connection(TokioIo::new(socket), pass).await;
-        });
-    }
 }

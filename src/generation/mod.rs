@@ -16,17 +16,18 @@ mod meter;
 mod writer;
 
 use std::{
+    future::{Future, poll_fn},
     panic::AssertUnwindSafe,
     pin::pin,
     sync::{Arc, OnceLock},
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 pub use audience::{Attached, Audience};
-use futures_util::{FutureExt, StreamExt};
+use futures_util::{StreamExt, poll, task::AtomicWaker};
 pub use meter::{Meter, Spent};
 use tokio::time::sleep_until;
-use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 pub use writer::{Budget, Over, Writer};
 
@@ -37,7 +38,7 @@ use crate::{
     prompt::{OnDisconnect, Prompt},
     record::summary::Summary,
     store::StoreError,
-    stream::Tail,
+    stream::{Follower, Tail},
     telemetry::{Ended, Metrics},
 };
 
@@ -52,8 +53,9 @@ pub struct Live {
     pub tail: Arc<Tail>,
     /// Who reads.
     pub audience: Audience,
-    stop: CancellationToken,
     why: OnceLock<Stop>,
+    /// The task that generates, which is woken when there is a `why`.
+    task: AtomicWaker,
 }
 
 impl Live {
@@ -64,21 +66,20 @@ impl Live {
             id,
             tail: Arc::new(Tail::new(crate::id::Cursor::START)),
             audience: Audience::new(on_disconnect),
-            stop: CancellationToken::new(),
             why: OnceLock::new(),
+            task: AtomicWaker::new(),
         }
     }
 
     /// Stops the generation: what was said so far stands, and the log is closed. The first reason given is the one that counts.
     pub fn stop(&self, why: Stop) {
         let _ = self.why.set(why);
-        self.stop.cancel();
+        self.task.wake();
     }
 
     /// Waits until the log is closed (or no longer written here).
     pub async fn ended(&self) {
-        let mut head = self.tail.subscribe();
-        let _ = head.wait_for(|head| head.closed || head.lost).await;
+        Follower::new(self.tail.clone()).ended().await;
     }
 }
 
@@ -190,7 +191,6 @@ impl Generation {
     /// Reads the backend to its end or to a stop. What it gave is in the log when this returns, except after a store error.
     async fn generate(&mut self) -> Stop {
         let live = self.live.clone();
-        let mut stopped = pin!(live.stop.cancelled());
         let mut abandoned = pin!(live.audience.abandoned());
         let mut clock = clock::Clock::new(self.backend.clocks());
         let mut alarm = pin!(sleep_until(clock.next().into()));
@@ -198,43 +198,66 @@ impl Generation {
             Ok(events) => events,
             Err(stop) => return stop,
         });
+        // The child had nothing more when it was asked last, and this is still the same poll of this task: it knows whom to wake.
+        let mut asked = false;
         loop {
-            // A backend that always has more is stopped here; the one that is waited for, below.
-            if let Some(why) = live.why.get() {
-                return why.clone();
-            }
-            let first = tokio::select! {
-                biased;
-                () = &mut abandoned => return Stop::Abandoned,
-                event = child.next() => event,
-                () = &mut stopped => continue,
-                () = &mut alarm => match clock.ran_out() {
-                    Some(stop) => return stop,
-                    // Something was said since the alarm was set: it rings once a silence, not once a token.
-                    None => {
-                        alarm.as_mut().reset(clock.next().into());
-                        continue;
+            let mut came = None;
+            let stop = poll_fn(|cx| {
+                live.task.register(cx.waker());
+                if let Some(why) = live.why.get() {
+                    return Poll::Ready(Some(why.clone()));
+                }
+                if abandoned.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Some(Stop::Abandoned));
+                }
+                while !asked && self.writer.waiting() < BATCH {
+                    let Poll::Ready(event) = child.poll(cx) else {
+                        asked = true;
+                        break;
+                    };
+                    came.get_or_insert_with(Instant::now);
+                    if let Some(stop) = self.take(event, &mut clock) {
+                        return Poll::Ready(Some(stop));
                     }
-                },
-            };
-            let came = Instant::now();
-            let mut stop = self.take(first, &mut clock);
-            while stop.is_none() && self.writer.waiting() < BATCH {
-                let Some(event) = child.next().now_or_never() else { break };
-                stop = self.take(event, &mut clock);
+                }
+                if self.writer.waiting() > 0 {
+                    return Poll::Ready(None);
+                }
+                (asked, came) = (false, None);
+                if clock.next() < alarm.deadline().into_std() {
+                    alarm.as_mut().reset(clock.next().into());
+                }
+                while alarm.as_mut().poll(cx).is_ready() {
+                    if let Some(stop) = clock.ran_out() {
+                        return Poll::Ready(Some(stop));
+                    }
+                    // Something was said since it was set: it rings once a silence, not once a token.
+                    alarm.as_mut().reset(clock.next().into());
+                }
+                Poll::Pending
+            })
+            .await;
+            if let Some(came) = came {
+                let mut flush = pin!(self.writer.flush());
+                let flushed = match poll!(&mut flush) {
+                    Poll::Ready(flushed) => flushed,
+                    Poll::Pending => {
+                        asked = false;
+                        flush.await
+                    }
+                };
+                if let Err(error) = flushed {
+                    return Stop::Store(error);
+                }
+                self.metrics.overhead.observe(came.elapsed().as_secs_f64());
             }
-            if clock.next() < alarm.deadline().into_std() {
-                alarm.as_mut().reset(clock.next().into());
-            }
-            if let Err(error) = self.writer.flush().await {
-                return Stop::Store(error);
-            }
-            self.metrics.overhead.observe(came.elapsed().as_secs_f64());
             if let Some(stop) = stop {
                 return stop;
             }
-            // A backend that is always ready must not keep the thread to itself.
-            tokio::task::consume_budget().await;
+            if !asked {
+                // A backend that is always ready must not keep the thread to itself.
+                tokio::task::consume_budget().await;
+            }
         }
     }
 
@@ -295,9 +318,11 @@ type Next = Result<Option<Result<Event<'static>, BackendError>>, Stop>;
 struct Child(Events);
 
 impl Child {
-    /// Cancel safe: the stream keeps its place.
-    async fn next(&mut self) -> Next {
-        AssertUnwindSafe(self.0.next()).catch_unwind().await.map_err(|_| Stop::Panicked)
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        match catch(|| self.0.poll_next_unpin(cx)) {
+            Ok(polled) => polled.map(Ok),
+            Err(stop) => Poll::Ready(Err(stop)),
+        }
     }
 }
 

@@ -1,21 +1,23 @@
 //! What lies around all routes: the request's id, its trace, CORS, and a net for panics.
+//!
+//! None of it wraps a response's body: it would be polled with each token, three times.
 
-use std::time::Duration;
+use std::{panic::AssertUnwindSafe, time::Duration};
 
 use axum::{
     Router,
     extract::{MatchedPath, Request},
     http::{HeaderName, HeaderValue, Method, StatusCode, header},
-    middleware,
+    middleware::{self, Next},
     response::{IntoResponse, Response},
 };
+use futures_util::FutureExt;
+use tokio::time::Instant;
 use tower_http::{
-    catch_panic::CatchPanicLayer,
     cors::{AllowHeaders, AllowOrigin, Any, CorsLayer},
     request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer},
-    trace::TraceLayer,
 };
-use tracing::debug_span;
+use tracing::{Instrument, debug, debug_span, error};
 
 use crate::api::{X_LASTWORD_DROPPED, X_STREAM_ID, error::Problem, surface::in_its_words};
 
@@ -23,19 +25,10 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The routes with everything around them.
 pub(super) fn around(routes: Router, cors: &[String]) -> Router {
-    // A span a request, at debug, with the route and never the URL: a query may hold a credential.
-    let trace = TraceLayer::new_for_http()
-        .make_span_with(|request: &Request| {
-            let route = request.extensions().get::<MatchedPath>().map_or("-", MatchedPath::as_str);
-            let id = request.headers().get(X_REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or("-");
-            debug_span!("request", method = %request.method(), route, id)
-        })
-        .on_body_chunk(())
-        .on_eos(());
     let routes = routes
-        .layer(CatchPanicLayer::custom(|_| panicked()))
+        .layer(middleware::from_fn(catch_panics))
         .layer(middleware::from_fn(in_its_words))
-        .layer(trace)
+        .layer(middleware::from_fn(trace))
         .layer(PropagateRequestIdLayer::new(X_REQUEST_ID))
         .layer(SetRequestIdLayer::new(X_REQUEST_ID, MakeRequestUuid));
     match cors {
@@ -74,8 +67,28 @@ fn allow(origins: &[String]) -> CorsLayer {
         .max_age(Duration::from_secs(3600))
 }
 
-fn panicked() -> Response {
-    tracing::error!("a handler panicked");
-    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the server made a mistake; its log says more")
-        .into_response()
+/// A span a request, at debug, with the route and never the URL: a query may hold a credential.
+async fn trace(request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().map_or("-", MatchedPath::as_str);
+    let id = request.headers().get(X_REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or("-");
+    let span = debug_span!("request", method = %request.method(), route, id);
+    let answered = async {
+        let began = Instant::now();
+        let response = next.run(request).await;
+        let (status, ms) = (response.status().as_u16(), began.elapsed().as_millis());
+        match response.status().is_server_error() {
+            true => error!(status, ms, "a request failed"),
+            false => debug!(status, ms, "a request was answered"),
+        }
+        response
+    };
+    answered.instrument(span).await
+}
+
+async fn catch_panics(request: Request, next: Next) -> Response {
+    AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(|_| {
+        error!("a handler panicked");
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the server made a mistake; its log says more")
+            .into_response()
+    })
 }

@@ -6,7 +6,7 @@ mod reader;
 mod tail;
 
 pub use reader::Reader;
-pub use tail::{Head, Tail};
+pub use tail::{Follower, Found, Head, Tail};
 
 use crate::{
     id::{Cursor, StreamId},

@@ -5,9 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::watch;
-
-use super::{Head, Tail};
+use super::{Follower, Found, Tail};
 use crate::{
     id::{Cursor, StreamId},
     store::{Page, Store, StoreError},
@@ -23,7 +21,7 @@ const KEEP: usize = 8;
 pub struct Reader {
     id: StreamId,
     store: Arc<dyn Store>,
-    tail: Option<(Arc<Tail>, watch::Receiver<Head>)>,
+    tail: Option<Follower>,
     after: Cursor,
     ended: bool,
     page: Page,
@@ -33,10 +31,7 @@ impl Reader {
     /// A reader of what is behind `after`. Without a tail (a finished log, or one written by another node) it reads the store.
     #[must_use]
     pub fn new(id: StreamId, store: Arc<dyn Store>, tail: Option<Arc<Tail>>, after: Cursor) -> Self {
-        let tail = tail.map(|tail| {
-            let wake = tail.subscribe();
-            (tail, wake)
-        });
+        let tail = tail.map(Follower::new);
         Self { id, store, tail, after, ended: false, page: Page::default() }
     }
 
@@ -66,7 +61,7 @@ impl Reader {
         }
         self.page.chunks.clear();
         while self.page.chunks.is_empty() {
-            let Some((tail, wake)) = &mut self.tail else {
+            let Some(tail) = &mut self.tail else {
                 self.page = self.store.read(self.id, self.after, max, Some(WAIT)).await?;
                 if self.page.chunks.is_empty() && self.page.closed {
                     self.ended = true;
@@ -74,22 +69,20 @@ impl Reader {
                 }
                 continue;
             };
-            let head = *wake.borrow_and_update();
-            if head.last > self.after {
-                if tail.read(self.after, max, &mut self.page) {
-                    self.page.closed = head.closed && self.page.last() == Some(head.last);
-                } else {
+            match tail.next(self.after, max, &mut self.page).await {
+                Found::Records { end } => self.page.closed = end,
+                Found::Earlier => {
                     self.page = self.store.read(self.id, self.after, max, None).await?;
                     if self.page.chunks.is_empty() {
                         let (id, after) = (self.id, self.after);
                         return Err(StoreError::Unavailable(format!("stream {id}: records after {after} are missing")));
                     }
                 }
-            } else if head.closed {
-                self.ended = true;
-                return Ok(None);
-            } else if head.lost || wake.changed().await.is_err() {
-                self.tail = None;
+                Found::End => {
+                    self.ended = true;
+                    return Ok(None);
+                }
+                Found::Lost => self.tail = None,
             }
         }
         self.after = self.page.last().unwrap_or(self.after);

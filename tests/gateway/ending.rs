@@ -557,6 +557,35 @@ async fn a_cursor_that_only_the_store_has_yet_is_served() {
     assert_eq!(behind, [seen.plus(1)], "the end, and nothing twice");
 }
 
+/// The backend's wake-up may come while its supervisor waits for the store, which is when it does not ask for more.
+#[tokio::test(start_paused = true)]
+async fn what_comes_while_the_store_takes_its_time_is_not_missed() {
+    let (house, say) = House::told();
+    let id = house.start().await;
+    while house.log(id).await.kinds.len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    let seen = Cursor(house.log(id).await.kinds.len() as u64);
+    let mut reader = house.gateway.attach("", id, Some(Seen::Short(seen))).await.expect("attached").reader;
+    house.store.slow.store(true, SeqCst);
+    say.send("one").expect("heard");
+    while house.log(id).await.said.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    say.send("two").expect("heard");
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(house.log(id).await.said, "one", "the other waits");
+    house.store.appended.add_permits(2);
+    while reader.place() < seen.plus(2) {
+        soon(reader.next(1000)).await.expect("readable").expect("a word");
+    }
+    assert_eq!(house.log(id).await.said, "onetwo");
+    house.store.slow.store(false, SeqCst);
+    drop(say);
+}
+
 // ---- orphans ----
 
 impl House {

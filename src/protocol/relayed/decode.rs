@@ -55,7 +55,7 @@ impl RelayDecode {
     pub fn feed(&mut self, bytes: &[u8], events: &mut Events) -> Result<(), DecodeError> {
         events.append(&mut self.inner);
         let mut blocks = std::mem::take(&mut self.blocks);
-        let fed = blocks.feed(bytes, self.limit, |block| self.block(block, events));
+        let fed = blocks.feed(bytes, self.limit, |block, one_line| self.block(block, one_line, events));
         self.blocks = blocks;
         // Comments are kept for the event that they stand before, which may never come.
         let kept = if self.before.len() > self.limit { Err(BlockTooLong(self.limit)) } else { fed };
@@ -91,13 +91,14 @@ impl RelayDecode {
         self.ended
     }
 
-    fn block(&mut self, block: &[u8], events: &mut Events) {
+    fn block(&mut self, block: &[u8], one_line: bool, events: &mut Events) {
         // Nearly all that there is: one line of data and nothing else, as lastword would write it.
-        if self.before.is_empty()
+        if one_line
+            && self.before.is_empty()
             && self.dialect.is_some()
             && let Some(data) = block.strip_prefix(b"data: ").and_then(|rest| rest.strip_suffix(b"\n\n"))
             && !data.is_empty()
-            && memchr2(b'\n', b'\r', data).is_none()
+            && !data.ends_with(b"\r")
             && let Ok(data) = std::str::from_utf8(data)
         {
             return self.event("message", Custom { data: data.to_owned(), ..Custom::default() }, events);

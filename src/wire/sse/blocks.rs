@@ -6,8 +6,14 @@ use memchr::memchr2;
 #[derive(Debug, Default)]
 pub struct Blocks {
     kept: Vec<u8>,
-    /// So many bytes of what is kept are lines that have been looked at.
-    looked: usize,
+    looked: Looked,
+}
+
+/// How much of what is kept has been looked at: so many bytes, in so many lines.
+#[derive(Clone, Copy, Debug, Default)]
+struct Looked {
+    bytes: usize,
+    lines: usize,
 }
 
 /// A block was longer than it may be.
@@ -16,12 +22,13 @@ pub struct Blocks {
 pub struct BlockTooLong(pub usize);
 
 impl Blocks {
-    /// Takes the next bytes, cut anywhere, and shows `each` the blocks that they complete: with all line ends, the blank line included.
-    /// A CR ends a line at once; an LF that belongs to it and comes later begins the next block.
+    /// Takes the next bytes, cut anywhere, and shows `each` the blocks that they complete: with all line ends, the blank line included;
+    /// and whether there is just one line before that. A CR ends a line at once; an LF that belongs to it and comes later begins the
+    /// next block.
     ///
     /// # Errors
     /// When a block has more than `limit` bytes.
-    pub fn feed(&mut self, bytes: &[u8], limit: usize, mut each: impl FnMut(&[u8])) -> Result<(), BlockTooLong> {
+    pub fn feed(&mut self, bytes: &[u8], limit: usize, mut each: impl FnMut(&[u8], bool)) -> Result<(), BlockTooLong> {
         let mut rest = bytes;
         if !self.kept.is_empty() {
             let before = self.kept.len();
@@ -32,19 +39,19 @@ impl Blocks {
                 None => return Ok(()),
                 Some(end) if end > limit => return Err(BlockTooLong(limit)),
                 Some(end) => {
-                    each(&self.kept[..end]);
+                    each(&self.kept[..end], self.looked.lines == 1);
                     rest = &bytes[end - before..];
                     self.kept.clear();
-                    self.looked = 0;
+                    self.looked = Looked::default();
                 }
             }
         }
         loop {
-            let mut looked = 0;
+            let mut looked = Looked::default();
             match end(rest, &mut looked) {
                 Some(end) if end > limit => return Err(BlockTooLong(limit)),
                 Some(end) => {
-                    each(&rest[..end]);
+                    each(&rest[..end], looked.lines == 1);
                     rest = &rest[end..];
                 }
                 None if rest.len() > limit => return Err(BlockTooLong(limit)),
@@ -65,9 +72,9 @@ impl Blocks {
 }
 
 /// Where the first block ends, seen from a line's beginning.
-fn end(bytes: &[u8], looked: &mut usize) -> Option<usize> {
+fn end(bytes: &[u8], looked: &mut Looked) -> Option<usize> {
     loop {
-        let line = *looked;
+        let line = looked.bytes;
         let at = line + memchr2(b'\n', b'\r', &bytes[line..])?;
         let after = match &bytes[at..] {
             [b'\r', b'\n', ..] => at + 2,
@@ -83,7 +90,7 @@ fn end(bytes: &[u8], looked: &mut usize) -> Option<usize> {
             // Whether an LF follows is not known yet: the line is looked at again.
             return None;
         }
-        *looked = after;
+        *looked = Looked { bytes: after, lines: looked.lines + 1 };
     }
 }
 
@@ -91,30 +98,21 @@ fn end(bytes: &[u8], looked: &mut usize) -> Option<usize> {
 mod tests {
     use super::*;
 
-    fn blocks(pieces: &[&[u8]]) -> (Vec<String>, String) {
-        let mut found = Vec::new();
-        let mut blocks = Blocks::default();
-        for piece in pieces {
-            blocks
-                .feed(piece, 1 << 20, |block| found.push(String::from_utf8_lossy(block).into_owned()))
-                .expect("short");
-        }
-        (found, String::from_utf8_lossy(blocks.rest()).into_owned())
-    }
-
     #[test]
     fn a_stream_is_cut_behind_blank_lines_wherever_it_came_apart() {
-        let text = ": hi\n\ndata: a\nid: 1\n\ndata: b\r\n\r\ndata: c\r\rdata: d\n\r\ndata: \u{1f980}\n\nrest";
-        let (whole, rest) = blocks(&[text.as_bytes()]);
-        let expected = [
-            ": hi\n\n",
-            "data: a\nid: 1\n\n",
-            "data: b\r\n\r\n",
-            "data: c\r\r",
-            "data: d\n\r\n",
-            "data: \u{1f980}\n\n",
+        let blocks = [
+            (": hi\n\n", true),
+            ("data: a\nid: 1\n\n", false),
+            ("data: b\r\n\r\n", true),
+            ("data: c\r\r", true),
+            ("data: d\n\r\n", true),
+            ("data: \u{1f980}\n\n", true),
         ];
-        assert_eq!((whole, &*rest), (expected.map(str::to_owned).to_vec(), "rest"));
+        let text = blocks.map(|(block, _)| block).concat() + "rest";
+        let (mut splitter, mut found) = (Blocks::default(), Vec::new());
+        splitter.feed(text.as_bytes(), 100, |block, one_line| found.push((block.to_vec(), one_line))).expect("short");
+        assert_eq!(found, blocks.map(|(block, one_line)| (block.as_bytes().to_vec(), one_line)));
+        assert_eq!(splitter.rest(), b"rest");
         for cut in 0..=text.len() {
             for second in cut..=text.len() {
                 let pieces = [&text.as_bytes()[..cut], &text.as_bytes()[cut..second], &text.as_bytes()[second..]];
@@ -122,7 +120,7 @@ mod tests {
                 let mut blocks = Blocks::default();
                 let mut count = 0;
                 for piece in pieces {
-                    let each = |block: &[u8]| {
+                    let each = |block: &[u8], _| {
                         bytes.extend_from_slice(block);
                         count += 1;
                     };
@@ -138,10 +136,10 @@ mod tests {
     #[test]
     fn a_block_over_the_limit_is_an_error() {
         let mut blocks = Blocks::default();
-        assert_eq!(blocks.feed(b"data: aaaa", 8, |_| {}), Err(BlockTooLong(8)));
-        assert_eq!(Blocks::default().feed(b"data: aaaa\n\n", 8, |_| {}), Err(BlockTooLong(8)));
+        assert_eq!(blocks.feed(b"data: aaaa", 8, |_, _| {}), Err(BlockTooLong(8)));
+        assert_eq!(Blocks::default().feed(b"data: aaaa\n\n", 8, |_, _| {}), Err(BlockTooLong(8)));
         let mut blocks = Blocks::default();
-        assert_eq!(blocks.feed(b"data: a", 8, |_| {}), Ok(()));
-        assert_eq!(blocks.feed(b"aaa\n\n", 8, |_| {}), Err(BlockTooLong(8)));
+        assert_eq!(blocks.feed(b"data: a", 8, |_, _| {}), Ok(()));
+        assert_eq!(blocks.feed(b"aaa\n\n", 8, |_, _| {}), Err(BlockTooLong(8)));
     }
 }
