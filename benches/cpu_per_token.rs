@@ -21,7 +21,7 @@ mod upstream;
 use std::{
     fs,
     io::{BufRead, BufReader, Read},
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener, TcpStream},
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
@@ -29,7 +29,8 @@ use std::{
 
 use client::{Client, EVENTS};
 use figures::Sample;
-use proxy::Proxy;
+use proxy::{INSTALLED, Proxy, installed};
+use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use upstream::{ask, ask_native, model, now};
 
@@ -186,7 +187,9 @@ fn main() {
     let (flags, names): (Vec<_>, Vec<_>) = arguments[1..].iter().partition(|argument| argument.starts_with("--"));
     let measure = flags.iter().any(|flag| *flag == "--bench");
     let upstream = runtime.block_on(upstream::start());
-    let proxies = Proxy::ALL.map(|proxy| Process::proxy(proxy, upstream));
+    let ours = Proxy::ALL.map(|proxy| (proxy.name(), Process::proxy(proxy, upstream)));
+    let theirs = INSTALLED.into_iter().filter_map(|name| Some((name, Process::installed(name, upstream)?)));
+    let proxies: Vec<_> = ours.into_iter().chain(theirs).collect();
     let lastword = Process::lastword(upstream);
     println!("CPU per delivered token and reader, µs; the ratios with their intervals (95 %)");
     println!("  {:22} {:>7}   {:22} {:22} beside native", "", "µs", "over hyper", "over task");
@@ -200,7 +203,7 @@ fn main() {
         for (n, costs) in rounds.iter_mut().enumerate() {
             for turn in (0..all).map(|turn| (turn + n) % all) {
                 costs[turn] = match proxies.get(turn) {
-                    Some(proxy) => proxy.cost(&runtime, load, Chat, ""),
+                    Some((_, proxy)) => proxy.cost(&runtime, load, Chat, ""),
                     None => {
                         let Case { client, upstream } = cases[turn - proxies.len()];
                         lastword.cost(&runtime, load, client, &format!("{}/", upstream.name()))
@@ -208,36 +211,36 @@ fn main() {
                 };
             }
         }
-        show(load.name, &cases, &rounds);
+        let names =
+            proxies.iter().map(|(name, _)| format!("proxy: {name}")).chain(cases.iter().map(|case| case.name()));
+        let native = |case: &Case| case.client == Native;
+        let natives = (0..cases.len()).map(|at| Some(proxies.len() + cases[..=at].iter().rposition(native)?));
+        let beside = proxies.iter().map(|_| None).chain(natives);
+        println!("{}", load.name);
+        show(names.zip(beside), &rounds);
     }
 }
 
-fn show(load: &str, cases: &[Case], rounds: &[Vec<f64>]) {
+/// A row for each name, with what it is put beside.
+fn show(rows: impl Iterator<Item = (String, Option<usize>)>, rounds: &[Vec<f64>]) {
     let cost = |at: usize| Sample::new(rounds.iter().map(|costs| costs[at])).median();
     let ratio = |at: usize, beside: usize| {
         let ratio = Sample::new(rounds.iter().map(|costs| costs[at] / costs[beside]));
         let (low, high) = ratio.interval();
         format!("{:.2} ({low:.2} to {high:.2})", ratio.median())
     };
-    println!("{load}");
-    let over = |at: usize| format!("{:7.2}   {:22} {:22}", cost(at), ratio(at, 0), ratio(at, 2));
-    for (at, proxy) in Proxy::ALL.into_iter().enumerate() {
-        println!("  {:22} {}", format!("proxy: {}", proxy.name()), over(at));
-    }
-    let mut native = None;
-    for (at, case) in (Proxy::ALL.len()..).zip(cases) {
-        if case.client == Native {
-            native = Some(at);
-        }
-        let beside = native.filter(|native| *native != at).map(|native| ratio(at, native)).unwrap_or_default();
-        println!("  {:22} {} {beside}", case.name(), over(at));
+    let [hyper, task] = [Proxy::Hyper, Proxy::Task].map(|proxy| proxy as usize);
+    for (at, (name, beside)) in rows.enumerate() {
+        let beside = beside.filter(|beside| *beside != at).map(|beside| ratio(at, beside)).unwrap_or_default();
+        println!("  {name:22} {:7.2}   {:22} {:22} {beside}", cost(at), ratio(at, hyper), ratio(at, task));
     }
 }
 
-/// A server of its own process.
+/// A server of its own process, or more than one.
 struct Process {
     child: Child,
     address: SocketAddr,
+    _folder: Option<TempDir>,
 }
 
 impl Process {
@@ -257,7 +260,7 @@ impl Process {
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary");
         let log = child.stderr.take().expect("a pipe");
         let address = address(log, "listening on http://");
-        Self { child, address }
+        Self { child, address, _folder: None }
     }
 
     fn proxy(proxy: Proxy, upstream: SocketAddr) -> Self {
@@ -266,7 +269,20 @@ impl Process {
         let mut child = command.stdout(Stdio::piped()).spawn().expect("this program again");
         let said = child.stdout.take().expect("a pipe");
         let address = address(said, "proxy on ");
-        Self { child, address }
+        Self { child, address, _folder: None }
+    }
+
+    /// A proxy that people have; nothing, where it is not installed.
+    fn installed(name: &str, upstream: SocketAddr) -> Option<Self> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let address = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port");
+        let mut command = installed(name, address.port(), upstream, folder.path());
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()?;
+        while TcpStream::connect(address).is_err() {
+            assert_eq!(child.try_wait().expect("a child"), None, "{name} does not start");
+            std::thread::yield_now();
+        }
+        Some(Self { child, address, _folder: Some(folder) })
     }
 
     /// CPU time per token and reader, in µs.
@@ -279,20 +295,34 @@ impl Process {
         (self.used() - before) as f64 / delivered as f64 / 1e3
     }
 
-    /// Nanoseconds on a CPU so far, of all its threads.
+    /// Nanoseconds on a CPU so far, of all threads of all its processes.
     fn used(&self) -> u64 {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("it runs");
         let of = |task: fs::DirEntry| {
             let times = fs::read_to_string(task.path().join("schedstat")).ok()?;
             times.split(' ').next()?.parse::<u64>().ok()
         };
-        tasks.filter_map(|task| of(task.ok()?)).sum()
+        let tasks = |id| fs::read_dir(format!("/proc/{id}/task")).into_iter().flatten();
+        self.family().into_iter().flat_map(tasks).filter_map(|task| of(task.ok()?)).sum()
+    }
+
+    /// Its process and those that it has started.
+    fn family(&self) -> Vec<u32> {
+        let parent = |id: u32| {
+            let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+            stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse::<u32>().ok()
+        };
+        let all =
+            fs::read_dir("/proc").expect("Linux").filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        let mut family = vec![self.child.id()];
+        family.extend(all.filter(|id| parent(*id) == Some(self.child.id())));
+        family
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        // All at once: a child would outlive its parent.
+        let _ = Command::new("kill").arg("-KILL").args(self.family().iter().map(u32::to_string)).status();
         let _ = self.child.wait();
     }
 }

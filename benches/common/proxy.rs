@@ -1,6 +1,7 @@
-//! Proxies that parse and record nothing: what lastword is measured by. Their sockets are set as lastword's are.
+//! Proxies that parse and record nothing: what lastword is measured by. Three are made here, whose sockets are set as lastword's are;
+//! beside them those that people have, where they are installed.
 
-use std::{convert::Infallible, net::SocketAddr, time::Duration};
+use std::{convert::Infallible, fs, net::SocketAddr, path::Path, process::Command, time::Duration};
 
 use axum::{Router, body::Body, extract::Request, response::Response};
 use bytes::Bytes;
@@ -38,6 +39,7 @@ impl Proxy {
         }
     }
 
+    /// The proxy of this name.
     pub(crate) fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|proxy| proxy.name() == name)
     }
@@ -123,4 +125,50 @@ async fn pass(client: reqwest::Client, url: String, request: Request, task: bool
         }
     };
     response.body(body).expect("a response")
+}
+
+/// Those that people have.
+pub(crate) const INSTALLED: [&str; 3] = ["nginx", "haproxy", "caddy"];
+
+/// The command that starts one of them between this port and the upstream, in the foreground, set up to hold nothing back
+/// (`docs/proxies.md`). Its files are in `folder`.
+pub(crate) fn installed(name: &str, port: u16, upstream: SocketAddr, folder: &Path) -> Command {
+    let at = folder.display();
+    let (arguments, config) = match name {
+        "nginx" => {
+            let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+                .map(|what| format!("{what}_temp_path {at}/{what};"))
+                .concat();
+            let config = format!(
+                "user root; daemon off; worker_processes auto; pid {at}/pid; error_log {at}/log;
+                 events {{ worker_connections 4096; }}
+                 http {{ access_log off; {temporary}
+                   upstream up {{ server {upstream}; keepalive 256; }}
+                   server {{ listen 127.0.0.1:{port}; location / {{
+                     proxy_pass http://up; proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_buffering off;
+                   }} }} }}"
+            );
+            (format!("-c {at}/config -e {at}/log"), config)
+        }
+        "haproxy" => {
+            let config = format!(
+                "global\n maxconn 4096\n\
+                 defaults\n mode http\n option http-no-delay\n timeout connect 5s\n timeout client 1h\n timeout server 1h\n\
+                 frontend in\n bind 127.0.0.1:{port}\n default_backend out\n\
+                 backend out\n server up {upstream}\n"
+            );
+            (format!("-db -f {at}/config"), config)
+        }
+        "caddy" => {
+            let config = format!(
+                "{{\n admin off\n auto_https off\n persist_config off\n}}\nhttp://127.0.0.1:{port} {{\n reverse_proxy {upstream}\n}}\n"
+            );
+            (format!("run --adapter caddyfile --config {at}/config"), config)
+        }
+        other => panic!("{other} is not known here"),
+    };
+    fs::write(folder.join("config"), config).expect("a folder");
+    let mut command = Command::new(name);
+    command.args(arguments.split(' ')).env("HOME", folder).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/bin");
+    command
 }

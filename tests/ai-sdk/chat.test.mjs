@@ -193,3 +193,29 @@ describe('useChat', { concurrency: 5 }, () => {
     }
   }
 });
+
+// Here, where Next.js is built: two files at once would build it twice.
+describe('an application in Next.js that is killed in mid-answer', { skip: !full, concurrency: 1 }, () => {
+  for (const version of versions) {
+    it(`is told as an error in a browser by version ${version}, and recorded as a failure`, async () => {
+      const doomed = await startNext(model.url);
+      const lastword = await startLastword({ relay: `${doomed.url}/${version}/api/chat` });
+      const shown = await Shown.in(browser);
+      try {
+        await shown.go(pages[version].at(lastword.url, `killed-next-${version}`, 'gate/words'));
+        const id = await shown.send();
+        await shown.until([HALF], 'streaming');
+        await doomed.kill();
+        await shown.until([HALF], 'error');
+        assert.ok(!(await shown.statuses()).includes('ready'), 'what there is of it is shown as all');
+        assert.match(await shown.error(), /broke|ended/);
+        assert.equal((await (await fetch(`${lastword.url}/v1/streams/${id}`)).json()).status, 'failed');
+        assert.equal(await shown.reload(), 204);
+      } finally {
+        await shown.close();
+        await lastword.stop();
+        await doomed.kill();
+      }
+    });
+  }
+});
