@@ -92,7 +92,7 @@ for (const behind of ['lastword itself', 'an application behind it']) {
         await broken('tools');
         gate.open(id);
         const parameters = { type: 'object', properties: { at: { type: 'string' } } };
-        assert.deepEqual(gate.asked(id).tools, [{ type: 'function', function: { name: 'look', description: 'Looks.', parameters } }]);
+        assert.deepEqual((await gate.asked(id)).tools, [{ type: 'function', function: { name: 'look', description: 'Looks.', parameters } }]);
       });
     }
   });

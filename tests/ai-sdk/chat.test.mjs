@@ -61,6 +61,8 @@ describe('useChat', { concurrency: 5 }, () => {
         }
 
         const state = async (id) => (await fetch(`${lastword.url}/v1/streams/${id}`)).json();
+        /** Its state, when it has ended: an application tells an error before that. */
+        const ended = async (id) => (await (await fetch(`${lastword.url}/v1/streams/${id}/events`)).text(), state(id));
 
         it('shows an answer once, whole, also after reloads in its middle', async () => {
           await open('gate/words');
@@ -80,6 +82,7 @@ describe('useChat', { concurrency: 5 }, () => {
         it('shows it also after a reload before its first word', async () => {
           await open('gate/words', { gate: '!' });
           await shown.click('#send');
+          await gate.asked(id);
           await shown.until(null, 'submitted');
           assert.equal(await shown.reload(), 200);
           gate.open(id);
@@ -187,7 +190,7 @@ describe('useChat', { concurrency: 5 }, () => {
           await shown.until(null, 'error');
           assert.match(await shown.error(), /out of tea/);
           assert.ok(!(await shown.statuses()).includes('ready'), 'what there is of it is shown as all');
-          assert.equal((await state(answer)).status, 'failed');
+          assert.equal((await ended(answer)).status, 'failed');
           assert.equal(await shown.reload(), 204);
           await shown.until([], 'ready');
         });
@@ -203,7 +206,7 @@ describe('useChat', { concurrency: 5 }, () => {
           await shown.until([HALF], 'error');
           assert.ok(!(await shown.statuses()).includes('ready'), 'what there is of it is shown as all');
           assert.match(await shown.error(), /broke|ended/);
-          assert.equal((await state(answer)).status, 'failed');
+          assert.equal((await ended(answer)).status, 'failed');
           assert.equal(await shown.reload(), 204);
           gate.open(id);
           await shown.until([], 'ready');

@@ -59,15 +59,16 @@ export function startLastword({ relay, gate, ...variables } = {}) {
 
 /**
  * A model that says half of it, and the rest when it may: so a test is in the middle of an answer for as long as it wants to be. A prompt
- * names its gate: `gate:NAME`. With `gate:NAME!` it says nothing before. `asked` gives what came with that gate's name.
+ * names its gate: `gate:NAME`. With `gate:NAME!` it says nothing before. `asked` waits for a request of that gate's name.
  */
 export async function startModel() {
-  const gates = new Map(), asked = new Map();
+  const gates = new Map();
   const gate = (name) => {
     if (!gates.has(name)) {
-      let open;
+      let open, ask;
       const opened = new Promise((resolve) => { open = resolve; });
-      gates.set(name, { open, opened });
+      const asked = new Promise((resolve) => { ask = resolve; });
+      gates.set(name, { open, opened, ask, asked });
     }
     return gates.get(name);
   };
@@ -76,7 +77,7 @@ export async function startModel() {
     let body = '';
     for await (const bytes of request) body += bytes;
     const [, name, first] = /gate:([\w.-]+)(!?)/.exec(body) ?? [];
-    asked.set(name, JSON.parse(body));
+    if (name) gate(name).ask(JSON.parse(body));
     response.writeHead(200, { 'content-type': 'text/event-stream' });
     const say = (choice, more) => response.write(`data: ${JSON.stringify({
       id: 'c', object: 'chat.completion.chunk', created: 1, model: 'words', choices: choice ? [{ index: 0, finish_reason: null, ...choice }] : [], ...more,
@@ -94,7 +95,7 @@ export async function startModel() {
   return {
     url: `http://127.0.0.1:${server.address().port}`,
     open: (name) => gate(name).open(),
-    asked: (name) => asked.get(name),
+    asked: (name) => gate(name).asked,
     stop() {
       server.close();
       server.closeAllConnections();
