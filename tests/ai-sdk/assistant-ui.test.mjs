@@ -42,13 +42,19 @@ for (const behind of ['lastword itself', 'an application behind it']) {
       if (app) await lastword?.stop();
     });
 
-    /** Asks, and cuts the connection in the middle of the answer; gives the answer's id. */
-    async function broken(name) {
+    /** Asks, and waits for the middle of the answer; gives its id. */
+    async function asks(name) {
       id = `${name}-${direct ? 'direct' : 'behind'}`;
       await shown.tab.goto(page.at(breaking.url, id, 'gate/words'), { waitUntil: 'domcontentloaded' });
       await shown.until([], 'ready');
       const answer = await shown.send();
       await shown.until([HALF], 'streaming');
+      return answer;
+    }
+
+    /** Likewise, and cuts the connection there. */
+    async function broken(name) {
+      const answer = await asks(name);
       breaking.breakAll();
       await shown.until([HALF], 'error');
       assert.ok(!(await shown.statuses()).includes('ready'), 'what there is of it is shown as all');
@@ -58,9 +64,9 @@ for (const behind of ['lastword itself', 'an application behind it']) {
 
     it('has the whole answer, once, when it is loaded anew behind a cut', async () => {
       const answer = await broken('reload');
-      const at = shown.tab.waitForRequest((request) => request.url().endsWith('/stream'), { timeout: 10_000 });
-      assert.equal(await shown.reload(), 200);
-      assert.equal(new URL((await at).url()).pathname, `/api/chat/${answer}/stream`);
+      const resumes = shown.tab.waitForRequest((request) => request.url().endsWith('/stream'), { timeout: 10_000 });
+      const [request, status] = await Promise.all([resumes, shown.reload()]);
+      assert.deepEqual([new URL(request.url()).pathname, status], [`/api/chat/${answer}/stream`, 200]);
       await shown.until([HALF], 'streaming');
       gate.open(id);
       await shown.until([TEXT], 'ready');
@@ -87,9 +93,17 @@ for (const behind of ['lastword itself', 'an application behind it']) {
       assert.deepEqual([await asked(), await pending()], [1, null]);
     });
 
-    if (direct) {
+    if (!direct) {
+      // The last: nothing answers behind it.
+      it('is told of an application that is killed in mid-answer, with what it said, once', async () => {
+        await asks('killed');
+        await app.kill();
+        await shown.until([HALF], 'error');
+        assert.ok(!(await shown.statuses()).includes('ready'), 'what there is of it is shown as all');
+      });
+    } else {
       it("tells the model of the page's tools", async () => {
-        await broken('tools');
+        await asks('tools');
         gate.open(id);
         const parameters = { type: 'object', properties: { at: { type: 'string' } } };
         assert.deepEqual((await gate.asked(id)).tools, [{ type: 'function', function: { name: 'look', description: 'Looks.', parameters } }]);
