@@ -1,101 +1,113 @@
-// assistant-ui's transport, which remembers the id of an answer in `x-resumable-stream-id`, and asks for it after a reload.
+// assistant-ui in a browser: its own transport goes on by the answer's id, which it has from the head (`x-resumable-stream-id`) and keeps in the tab.
 
 import assert from 'node:assert/strict';
-import { after, afterEach, before, describe, it } from 'node:test';
-import { AssistantChatTransport } from '@assistant-ui/ai-sdk';
-import { readUIMessageStream } from 'ai7';
-import { HALF, TEXT, startExpress, startLastword, startModel, startRelay } from './way.mjs';
+import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
+import { HALF, TEXT, launch, startExpress, startLastword, startModel, startPage, startRelay } from './way.mjs';
+import { Shown } from './shown.mjs';
 
-let gate, model;
+let browser, gate, model, page;
 
 before(async () => {
   gate = await startModel();
-  model = await startLastword({ gate: gate.url });
+  [browser, model, page] = await Promise.all([launch(), startLastword({ gate: gate.url }), startPage('7', 'assistant.jsx')]);
 });
 
 after(async () => {
+  await browser?.close();
+  page?.stop();
   await model?.stop();
   gate?.stop();
 });
 
-const text = (message) => message?.parts.filter((part) => part.type === 'text').map((part) => part.text).join('');
-
-/** Reads an answer's message, and shows `each` its text; what it came to, and the error that it ended with, if there was one. */
-async function read(stream, each = () => {}) {
-  let message, error;
-  try {
-    for await (const state of readUIMessageStream({ stream, terminateOnError: true, onError: (it) => { error = it; } })) {
-      message = state;
-      each(text(state));
-    }
-  } catch (it) {
-    error = it;
-  }
-  return { message, error };
-}
-
 for (const behind of ['lastword itself', 'an application behind it']) {
-  describe(`AssistantChatTransport, with ${behind}`, () => {
-    let app, lastword, relay, stored;
+  describe(`assistant-ui, with ${behind}`, () => {
+    let app, lastword, breaking, shown, id;
+    const direct = behind === 'lastword itself';
+    const pending = () => shown.tab.evaluate(() => sessionStorage.getItem('aui-resumable-stream-id'));
+    const asked = () => shown.tab.$$eval('li.user', (all) => all.length);
 
     before(async () => {
-      if (behind === 'lastword itself') {
-        lastword = model;
-      } else {
-        app = await startExpress('7', model.url);
-        lastword = await startLastword({ relay: app.url });
-      }
+      app = direct ? null : await startExpress('7', model.url);
+      lastword = app ? await startLastword({ relay: app.url }) : model;
+      breaking = await startRelay(lastword.url);
     });
+
+    // What is to be resumed is kept in the tab: a tab for each test.
+    beforeEach(async () => { shown = await Shown.in(browser); });
+    afterEach(() => shown?.close());
 
     after(async () => {
+      breaking?.stop();
       await app?.kill();
-      if (lastword !== model) await lastword?.stop();
+      if (app) await lastword?.stop();
     });
 
-    afterEach(() => relay?.stop());
+    /** Asks, and waits for the middle of the answer; gives its id. */
+    async function asks(name) {
+      id = `${name}-${direct ? 'direct' : 'behind'}`;
+      await shown.tab.goto(page.at(breaking.url, id, 'gate/words'), { waitUntil: 'domcontentloaded' });
+      await shown.until([], 'ready');
+      const answer = await shown.send();
+      await shown.until([HALF], 'streaming');
+      return answer;
+    }
 
-    /** A transport as a page has it that was just loaded; what is stored is the tab's. */
-    const transport = (url) => new AssistantChatTransport({
-      api: `${url}/api/chat`,
-      body: { model: 'gate/words' },
-      resumable: {
-        storage: {
-          getStreamId: () => stored ?? null,
-          setStreamId: (id) => { stored = id; },
-          clear: () => { stored = undefined; },
-        },
-        resumeApi: (id) => `${url}/api/chat/${id}/stream`,
-      },
-    });
-    const send = (url, chatId) => transport(url).sendMessages({
-      trigger: 'submit-message', chatId,
-      messages: [{ id: 'u', role: 'user', parts: [{ type: 'text', text: `Say it, gate:${chatId}` }] }],
-    });
+    /** Likewise, and cuts the connection there. */
+    async function broken(name) {
+      const answer = await asks(name);
+      breaking.breakAll();
+      await shown.until([HALF], 'error');
+      assert.ok(!(await shown.statuses()).includes('ready'), 'what there is of it is shown as all');
+      assert.equal(await pending(), answer);
+      return answer;
+    }
 
-    it('has the whole answer, once, when the connection broke in its middle and the page was loaded anew', async () => {
-      relay = await startRelay(lastword.url);
-      const chat = `assistant-ui-${app ? 'relayed' : 'direct'}`;
-      const cut = await read(await send(relay.url, chat), (said) => said === HALF && relay.breakAll());
-      assert.ok(cut.error, 'a part is not taken for the whole');
-      assert.equal(text(cut.message), HALF);
-      const id = stored;
-      assert.match(id, /^[0-9a-f-]{36}$|^[0-9a-f]{32}$/);
-      for (let times = 0; times < 2; times += 1) {
-        const again = await read(await transport(relay.url).reconnectToStream({ chatId: chat }), (said) => said === HALF && (times === 0 ? relay.breakAll() : gate.open(chat)));
-        assert.equal(text(again.message), times === 0 ? HALF : TEXT);
-      }
-      assert.equal(stored, undefined, 'it has seen the end');
-      const state = await (await fetch(`${lastword.url}/v1/streams/${id}`)).json();
-      assert.equal(state.status, 'completed');
+    it('has the whole answer, once, when it is loaded anew behind a cut', async () => {
+      const answer = await broken('reload');
+      const resumes = shown.tab.waitForRequest((request) => request.url().endsWith('/stream'), { timeout: 10_000 });
+      const [request, status] = await Promise.all([resumes, shown.reload()]);
+      assert.deepEqual([new URL(request.url()).pathname, status], [`/api/chat/${answer}/stream`, 200]);
+      await shown.until([HALF], 'streaming');
+      gate.open(id);
+      await shown.until([TEXT], 'ready');
+      assert.deepEqual([await asked(), await pending()], [1, null], 'there is nothing to go on with');
+      await shown.tab.reload({ waitUntil: 'domcontentloaded' });
+      await shown.until([], 'ready');
     });
 
-    it('has it, too, when all was said meanwhile', async () => {
-      relay = await startRelay(lastword.url);
-      const chat = `assistant-ui-ended-${app ? 'relayed' : 'direct'}`;
-      await read(await send(relay.url, chat), (said) => said === HALF && relay.breakAll());
-      gate.open(chat);
-      const again = await read(await transport(relay.url).reconnectToStream({ chatId: chat }));
-      assert.deepEqual([text(again.message), again.error, stored], [TEXT, undefined, undefined]);
+    it('has it, too, when it asks for it without being loaded, in the place of what it had', async () => {
+      await broken('again');
+      assert.equal(await shown.resumed(() => shown.click('#resume')), 200);
+      await shown.until([HALF], 'streaming');
+      gate.open(id);
+      await shown.until([TEXT], 'ready');
+      assert.deepEqual([await asked(), await pending()], [1, null]);
     });
+
+    it('has it also when it ended while the page was away', async () => {
+      const answer = await broken('away');
+      gate.open(id);
+      await (await fetch(`${lastword.url}/v1/streams/${answer}/events`)).text();
+      assert.equal(await shown.reload(), 200);
+      await shown.until([TEXT], 'ready');
+      assert.deepEqual([await asked(), await pending()], [1, null]);
+    });
+
+    if (!direct) {
+      // The last: nothing answers behind it.
+      it('is told of an application that is killed in mid-answer, with what it said, once', async () => {
+        await asks('killed');
+        await app.kill();
+        await shown.until([HALF], 'error');
+        assert.ok(!(await shown.statuses()).includes('ready'), 'what there is of it is shown as all');
+      });
+    } else {
+      it("tells the model of the page's tools", async () => {
+        await asks('tools');
+        gate.open(id);
+        const parameters = { type: 'object', properties: { at: { type: 'string' } } };
+        assert.deepEqual((await gate.asked(id)).tools, [{ type: 'function', function: { name: 'look', description: 'Looks.', parameters } }]);
+      });
+    }
   });
 }

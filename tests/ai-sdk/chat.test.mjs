@@ -2,10 +2,10 @@
 
 import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, it } from 'node:test';
-import { HALF, TEXT, full, launch, startExpress, startLastword, startModel, startNext, startPage, startRelay, versions } from './way.mjs';
+import { HALF, TEXT, buildNext, full, launch, startExpress, startLastword, startModel, startNext, startPage, startRelay, versions } from './way.mjs';
 import { Shown } from './shown.mjs';
 
-let browser, gate, model, next;
+let browser, gate, model;
 const pages = {};
 const applications = {
   'lastword itself': async () => ({ lastword: model }),
@@ -13,19 +13,21 @@ const applications = {
     const app = await startExpress(version, model.url);
     return { app, lastword: await startLastword({ relay: app.url, gate: gate.url }) };
   },
-  'an application in Next.js': async (version) => ({ lastword: await startLastword({ relay: `${next.url}/${version}/api/chat`, gate: gate.url }) }),
+  'an application in Next.js': async (version) => {
+    const app = await startNext(model.url);
+    return { app, lastword: await startLastword({ relay: `${app.url}/${version}/api/chat`, gate: gate.url }) };
+  },
 };
 
 before(async () => {
   gate = await startModel();
   [browser, model] = await Promise.all([launch(), startLastword({ gate: gate.url })]);
-  next = await startNext(model.url);
+  if (full) await buildNext();
   for (const version of versions) pages[version] = await startPage(version);
 });
 
 after(async () => {
   await browser?.close();
-  await next?.kill();
   await model?.stop();
   gate?.stop();
   for (const page of Object.values(pages)) page.stop();
@@ -59,6 +61,8 @@ describe('useChat', { concurrency: 5 }, () => {
         }
 
         const state = async (id) => (await fetch(`${lastword.url}/v1/streams/${id}`)).json();
+        /** Its state, when it has ended: an application tells an error before that. */
+        const ended = async (id) => (await (await fetch(`${lastword.url}/v1/streams/${id}/events`)).text(), state(id));
 
         it('shows an answer once, whole, also after reloads in its middle', async () => {
           await open('gate/words');
@@ -78,6 +82,7 @@ describe('useChat', { concurrency: 5 }, () => {
         it('shows it also after a reload before its first word', async () => {
           await open('gate/words', { gate: '!' });
           await shown.click('#send');
+          await gate.asked(id);
           await shown.until(null, 'submitted');
           assert.equal(await shown.reload(), 200);
           gate.open(id);
@@ -185,37 +190,28 @@ describe('useChat', { concurrency: 5 }, () => {
           await shown.until(null, 'error');
           assert.match(await shown.error(), /out of tea/);
           assert.ok(!(await shown.statuses()).includes('ready'), 'what there is of it is shown as all');
-          assert.equal((await state(answer)).status, 'failed');
+          assert.equal((await ended(answer)).status, 'failed');
           assert.equal(await shown.reload(), 204);
+          await shown.until([], 'ready');
+        });
+
+        if (name === 'lastword itself') return;
+
+        // The last: nothing answers behind it.
+        it('is told of an application that is killed in mid-answer, with what it said, once', async () => {
+          await open('gate/words');
+          const answer = await shown.send();
+          await shown.until([HALF], 'streaming');
+          await app.kill();
+          await shown.until([HALF], 'error');
+          assert.ok(!(await shown.statuses()).includes('ready'), 'what there is of it is shown as all');
+          assert.match(await shown.error(), /broke|ended/);
+          assert.equal((await ended(answer)).status, 'failed');
+          assert.equal(await shown.reload(), 204);
+          gate.open(id);
           await shown.until([], 'ready');
         });
       });
     }
-  }
-});
-
-// Here, where Next.js is built: two files at once would build it twice.
-describe('an application in Next.js that is killed in mid-answer', { skip: !full, concurrency: 1 }, () => {
-  for (const version of versions) {
-    it(`is told as an error in a browser by version ${version}, and recorded as a failure`, async () => {
-      const doomed = await startNext(model.url);
-      const lastword = await startLastword({ relay: `${doomed.url}/${version}/api/chat` });
-      const shown = await Shown.in(browser);
-      try {
-        await shown.go(pages[version].at(lastword.url, `killed-next-${version}`, 'gate/words'));
-        const id = await shown.send();
-        await shown.until([HALF], 'streaming');
-        await doomed.kill();
-        await shown.until([HALF], 'error');
-        assert.ok(!(await shown.statuses()).includes('ready'), 'what there is of it is shown as all');
-        assert.match(await shown.error(), /broke|ended/);
-        assert.equal((await (await fetch(`${lastword.url}/v1/streams/${id}`)).json()).status, 'failed');
-        assert.equal(await shown.reload(), 204);
-      } finally {
-        await shown.close();
-        await lastword.stop();
-        await doomed.kill();
-      }
-    });
   }
 });

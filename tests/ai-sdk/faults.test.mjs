@@ -59,26 +59,8 @@ async function chunks(response, seen, on = () => {}) {
 const text = (seen) => seen.filter((chunk) => chunk.type === 'text-delta').map((chunk) => chunk.delta).join('');
 const types = (seen) => seen.map((chunk) => chunk.type);
 
+// What a page shows then is in chat.test.mjs.
 describe('an application that dies in mid-answer', () => {
-  for (const version of versions) {
-    it(`of version ${version}, is told as an error in a browser, and recorded as a failure`, async () => {
-      const app = await application(version);
-      const lastword = begin(await startLastword({ relay: app.url }));
-      const page = begin(await startPage(version));
-      const shown = await Shown.in(browser);
-      begin(shown, () => shown.close());
-      await shown.go(page.at(lastword.url, `dies-${version}`, 'gate/words'));
-      const id = await shown.send();
-      await shown.until([HALF], 'streaming');
-      await app.kill();
-      await shown.until([HALF], 'error');
-      assert.ok(!(await shown.statuses()).includes('ready'));
-      assert.match(await shown.error(), /broke|ended/);
-      assert.equal((await stateOf(lastword.url, id)).status, 'failed');
-      assert.equal(await shown.reload(), 204);
-    });
-  }
-
   it('is told to one who reads and to one who comes later, in the words of its protocol', async () => {
     const app = await application('5');
     const lastword = begin(await startLastword({ relay: app.url }));

@@ -59,15 +59,16 @@ export function startLastword({ relay, gate, ...variables } = {}) {
 
 /**
  * A model that says half of it, and the rest when it may: so a test is in the middle of an answer for as long as it wants to be. A prompt
- * names its gate: `gate:NAME`. With `gate:NAME!` it says nothing before.
+ * names its gate: `gate:NAME`. With `gate:NAME!` it says nothing before. `asked` waits for a request of that gate's name.
  */
 export async function startModel() {
   const gates = new Map();
   const gate = (name) => {
     if (!gates.has(name)) {
-      let open;
+      let open, ask;
       const opened = new Promise((resolve) => { open = resolve; });
-      gates.set(name, { open, opened });
+      const asked = new Promise((resolve) => { ask = resolve; });
+      gates.set(name, { open, opened, ask, asked });
     }
     return gates.get(name);
   };
@@ -76,6 +77,7 @@ export async function startModel() {
     let body = '';
     for await (const bytes of request) body += bytes;
     const [, name, first] = /gate:([\w.-]+)(!?)/.exec(body) ?? [];
+    if (name) gate(name).ask(JSON.parse(body));
     response.writeHead(200, { 'content-type': 'text/event-stream' });
     const say = (choice, more) => response.write(`data: ${JSON.stringify({
       id: 'c', object: 'chat.completion.chunk', created: 1, model: 'words', choices: choice ? [{ index: 0, finish_reason: null, ...choice }] : [], ...more,
@@ -93,6 +95,7 @@ export async function startModel() {
   return {
     url: `http://127.0.0.1:${server.address().port}`,
     open: (name) => gate(name).open(),
+    asked: (name) => gate(name).asked,
     stop() {
       server.close();
       server.closeAllConnections();
@@ -129,20 +132,24 @@ async function startServer(words, { find, ...options }) {
 /** An application of this version, in Express. */
 export const startExpress = (version, model) => startServer([here('app.mjs'), version, model], { find: /^(\d+)$/ });
 
-/** An application of all versions, in Next.js: built where it was not since it was changed, and started for production. */
-export async function startNext(model) {
-  const cwd = here('next'), next = here('node_modules/next/dist/bin/next');
-  const env = { ...process.env, NEXT_TELEMETRY_DISABLED: '1', NODE_ENV: 'production', MODEL_URL: model };
-  if (!await isBuilt(cwd)) {
-    const child = spawn(process.execPath, [next, 'build'], { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] });
-    const said = [];
-    for (const out of [child.stdout, child.stderr]) out.on('data', (bytes) => said.push(bytes));
-    const [code] = await once(child, 'exit');
-    if (code !== 0) throw new Error(`next build: ${Buffer.concat(said)}`);
-  }
-  // `next start` is one process here: no child of it outlives it.
-  return startServer([next, 'start', '--hostname', '127.0.0.1', '--port', '0'], { cwd, env, find: /Local:\s+http:\/\/[^:]+:(\d+)/ });
+const nextEnv = { ...process.env, NEXT_TELEMETRY_DISABLED: '1', NODE_ENV: 'production' };
+const nextBin = here('node_modules/next/dist/bin/next');
+
+/** Builds the application in Next.js for production, where it was not since it was changed. By one at a time. */
+export async function buildNext() {
+  const cwd = here('next');
+  if (await isBuilt(cwd)) return;
+  const child = spawn(process.execPath, [nextBin, 'build'], { cwd, env: nextEnv, stdio: ['ignore', 'pipe', 'pipe'] });
+  const said = [];
+  for (const out of [child.stdout, child.stderr]) out.on('data', (bytes) => said.push(bytes));
+  const [code] = await once(child, 'exit');
+  if (code !== 0) throw new Error(`next build: ${Buffer.concat(said)}`);
 }
+
+/** It, of all versions. `next start` is one process here: no child of it outlives it. */
+export const startNext = (model) => startServer([nextBin, 'start', '--hostname', '127.0.0.1', '--port', '0'], {
+  cwd: here('next'), env: { ...nextEnv, MODEL_URL: model }, find: /Local:\s+http:\/\/[^:]+:(\d+)/,
+});
 
 async function isBuilt(folder) {
   const built = (await stat(join(folder, '.next/BUILD_ID')).catch(() => null))?.mtimeMs;
@@ -152,12 +159,12 @@ async function isBuilt(folder) {
   return times.every((time) => time.isDirectory() || time.mtimeMs < built);
 }
 
-/** The page with the hooks of this version, at a URL; what it asks goes to `api`. */
-export async function startPage(version) {
+/** The page with the hooks of this version, at a URL, or another that is built on them; what it asks goes to `api`. */
+export async function startPage(version, name = 'page.jsx') {
   const of = createRequire(here(`node_modules/react${version}/package.json`));
   const folder = (name, from) => join(from.resolve(`${name}/package.json`), '..');
   const { outputFiles } = await build({
-    entryPoints: [here('page.jsx')], bundle: true, write: false, minify: true, format: 'esm', jsx: 'automatic', logLevel: 'error',
+    entryPoints: [here(name)], bundle: true, write: false, minify: true, format: 'esm', jsx: 'automatic', logLevel: 'error',
     define: { 'process.env.NODE_ENV': '"production"' },
     alias: { '@ai-sdk/react': here(`node_modules/react${version}`), ai: folder('ai', of), react: here('node_modules/react') },
   });

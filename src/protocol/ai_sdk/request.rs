@@ -1,7 +1,9 @@
 //! `POST /api/chat`: what `useChat` sends, as a prompt. The messages are those of the page, with all that it shows of them; what of
 //! them a model is told is what `convertToModelMessages` of the SDK tells it.
 
-use serde::Deserialize;
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::outline::Echo;
@@ -38,6 +40,17 @@ struct Body {
     backend_options: Option<Json>,
     on_disconnect: Option<OnDisconnect>,
     strict: Option<bool>,
+}
+
+/// A tool as assistant-ui sends it, under its name.
+#[derive(Deserialize, Serialize)]
+struct Tool {
+    #[serde(default)]
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<Json>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameters: Option<Json>,
 }
 
 #[derive(Deserialize)]
@@ -107,7 +120,7 @@ pub fn parse(body: &[u8]) -> Result<Asked, BadRequest> {
     let params = Params {
         max_tokens: body.max_tokens,
         temperature: body.temperature,
-        tools: body.tools,
+        tools: body.tools.and_then(tools),
         tool_choice: body.tool_choice,
         reasoning_effort: body.reasoning_effort,
         ..Params::default()
@@ -126,6 +139,14 @@ pub fn parse(body: &[u8]) -> Result<Asked, BadRequest> {
         ..Prompt::default()
     };
     Ok(Asked { prompt, chat: body.id.filter(|id| !id.is_empty()) })
+}
+
+/// Tools in the shape of Chat Completions. Those of assistant-ui are one object, by their names; it is empty where a page has none.
+fn tools(said: Json) -> Option<Json> {
+    let Ok(named) = serde_json::from_str::<BTreeMap<String, Tool>>(said.get()) else { return Some(said) };
+    let told = named.into_iter().map(|(name, tool)| json!({ "type": "function", "function": Tool { name, ..tool } }));
+    let told: Vec<_> = told.collect();
+    (!told.is_empty()).then(|| Json::of(&told)).flatten()
 }
 
 impl UiMessage {
@@ -286,6 +307,22 @@ mod tests {
         {"role":"tool","content":"no","tool_call_id":"c2"}
         {"role":"assistant","content":"It is there."}
         "#);
+    }
+
+    #[test]
+    fn tools_are_told_in_one_shape_however_the_page_says_them() {
+        let told = |tools: Value| {
+            let body = json!({ "messages": [{ "role": "user", "content": "Hi" }], "tools": tools });
+            let tools = parse(body.to_string().as_bytes()).expect("a request").prompt.params.tools;
+            tools.map(|tools| serde_json::from_str::<Value>(tools.get()).expect("JSON"))
+        };
+        let look = json!({ "type": "function", "function": { "name": "look", "description": "Looks.", "parameters": { "type": "object" } } });
+        assert_eq!(told(json!([look])), Some(json!([look])));
+        let named = json!({ "look": { "description": "Looks.", "parameters": { "type": "object" }, "providerOptions": {} }, "wait": {} });
+        let wait = json!({ "type": "function", "function": { "name": "wait" } });
+        assert_eq!(told(named), Some(json!([look, wait])));
+        assert_eq!(told(json!({ "look": 1 })), Some(json!({ "look": 1 })));
+        assert_eq!((told(json!({})), told(json!(null))), (None, None));
     }
 
     #[test]
