@@ -161,7 +161,7 @@ pub(crate) fn installed(name: &str, port: u16, upstream: SocketAddr, folder: &Pa
         }
         "caddy" => {
             let config = format!(
-                "{{\n admin off\n auto_https off\n persist_config off\n}}\nhttp://127.0.0.1:{port} {{\n reverse_proxy {upstream}\n}}\n"
+                "{{\n admin off\n auto_https off\n}}\nhttp://127.0.0.1:{port} {{\n reverse_proxy {upstream}\n}}\n"
             );
             (format!("run --adapter caddyfile --config {at}/config"), config)
         }
