@@ -128,7 +128,7 @@ async fn pass(client: reqwest::Client, url: String, request: Request, task: bool
 }
 
 /// Those that people have.
-pub(crate) const INSTALLED: [&str; 3] = ["nginx", "haproxy", "caddy"];
+pub(crate) const INSTALLED: [&str; 2] = ["nginx", "haproxy"];
 
 /// The command that starts one of them between this port and the upstream, in the foreground, set up to hold nothing back
 /// (`docs/proxies.md`). Its files are in `folder`.
@@ -159,16 +159,10 @@ pub(crate) fn installed(name: &str, port: u16, upstream: SocketAddr, folder: &Pa
             );
             (format!("-db -f {at}/config"), config)
         }
-        "caddy" => {
-            let config = format!(
-                "{{\n admin off\n auto_https off\n}}\nhttp://127.0.0.1:{port} {{\n reverse_proxy {upstream}\n}}\n"
-            );
-            (format!("run --adapter caddyfile --config {at}/config"), config)
-        }
         other => panic!("{other} is not known here"),
     };
     fs::write(folder.join("config"), config).expect("a folder");
     let mut command = Command::new(name);
-    command.args(arguments.split(' ')).env("HOME", folder).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/bin");
+    command.args(arguments.split(' ')).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/bin");
     command
 }
