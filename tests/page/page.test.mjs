@@ -130,9 +130,12 @@ claim('a_prompt_is_answered_word_by_word_each_with_its_id', async ({ open }) => 
   const names = await page.locator('#wire .name').allTextContents();
   assert.deepEqual([names[0], names.at(-1)], ['start', 'end']);
 
+  const told = ids.filter((_, i) => names[i] === 'message');
   await page.getByLabel('ids in the text').check();
+  // It is drawn with the next frame.
+  await page.waitForFunction((n) => document.querySelectorAll('#said span').length >= n, told.length);
   const inText = await page.locator('#said span').evaluateAll((spans) => spans.map((span) => Number(span.dataset.id)));
-  assert.deepEqual(inText, ids.filter((_, i) => names[i] === 'message'));
+  assert.deepEqual(inText, told);
   assert.equal((await text(page)).trim(), 'The river goes on.');
 });
 
