@@ -92,3 +92,26 @@ async fn catch_panics(request: Request, next: Next) -> Response {
             .into_response()
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::{body::Body, routing::get};
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_handler_that_panics_is_an_error_of_the_servers_and_ends_nothing_else() {
+        async fn handler() {
+            panic!("a bug")
+        }
+        let routes = around(Router::new().route("/", get(handler)), &[]);
+        for _ in 0..2 {
+            let request = Request::get("/").body(Body::empty()).expect("a request");
+            let response = routes.clone().oneshot(request).await.expect("an answer");
+            assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+            assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
+            assert!(response.headers().contains_key(X_REQUEST_ID));
+        }
+    }
+}

@@ -106,6 +106,16 @@ impl House {
         (Self::new(play), say)
     }
 
+    /// The same, with an answer that has begun and says nothing yet.
+    async fn begun() -> (Self, mpsc::UnboundedSender<&'static str>, StreamId) {
+        let (house, say) = Self::told();
+        let id = house.start().await;
+        while house.log(id).await.kinds.len() < 2 {
+            tokio::task::yield_now().await;
+        }
+        (house, say, id)
+    }
+
     async fn start(&self) -> StreamId {
         self.gateway.start(self.ask(OnDisconnect::Continue, None)).await.expect("started").id
     }
@@ -535,11 +545,7 @@ async fn a_fenced_writer_writes_no_more_and_readers_follow_the_new_one() {
 /// its cursor is good.
 #[tokio::test(start_paused = true)]
 async fn a_cursor_that_only_the_store_has_yet_is_served() {
-    let (house, say) = House::told();
-    let id = house.start().await;
-    while house.log(id).await.kinds.len() < 2 {
-        tokio::task::yield_now().await;
-    }
+    let (house, say, id) = House::begun().await;
     house.store.slow.store(true, SeqCst);
     say.send("one").expect("heard");
     while house.log(id).await.said.is_empty() {
@@ -560,11 +566,7 @@ async fn a_cursor_that_only_the_store_has_yet_is_served() {
 /// The backend's wake-up may come while its supervisor waits for the store, which is when it does not ask for more.
 #[tokio::test(start_paused = true)]
 async fn what_comes_while_the_store_takes_its_time_is_not_missed() {
-    let (house, say) = House::told();
-    let id = house.start().await;
-    while house.log(id).await.kinds.len() < 2 {
-        tokio::task::yield_now().await;
-    }
+    let (house, say, id) = House::begun().await;
     let seen = Cursor(house.log(id).await.kinds.len() as u64);
     let mut reader = house.gateway.attach("", id, Some(Seen::Short(seen))).await.expect("attached").reader;
     house.store.slow.store(true, SeqCst);

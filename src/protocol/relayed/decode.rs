@@ -169,3 +169,25 @@ fn without_ids(block: &[u8], out: &mut Vec<u8>) -> bool {
     }
     had
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_ends_otherwise_than_lastwords_keeps_its_bytes_and_gives_no_cr_to_the_data() {
+        for (block, raw) in [
+            ("data: a\n\n", None),
+            ("data: a\r\n\n", Some("data: a\r\n\n")),
+            ("data: a\r\n\r\n", Some("data: a\r\n\r\n")),
+            ("data: a\n\r\n", Some("data: a\n\r\n")),
+            ("data:a\n\n", Some("data:a\n\n")),
+        ] {
+            let (mut decode, mut events) = (RelayDecode::new(100, Some(Dialect::Plain)), Vec::new());
+            decode.feed(block.as_bytes(), &mut events).expect("short");
+            let raw = raw.map(|raw| Raw::Text(raw.to_owned()));
+            let expected = Event::Custom(Custom { data: "a".to_owned(), raw, ..Custom::default() });
+            assert_eq!(events.last(), Some(&expected), "{block:?}");
+        }
+    }
+}
