@@ -21,6 +21,7 @@ mod upstream;
 use std::{
     fs,
     io::{BufRead, BufReader, Read},
+    iter,
     net::{SocketAddr, TcpListener, TcpStream},
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicUsize, Ordering},
@@ -190,13 +191,17 @@ fn main() {
     let ours = Proxy::ALL.map(|proxy| (proxy.name(), Process::proxy(proxy, upstream)));
     let theirs = INSTALLED.into_iter().filter_map(|name| Some((name, Process::installed(name, upstream)?)));
     let proxies: Vec<_> = ours.into_iter().chain(theirs).collect();
-    let lastword = Process::lastword(upstream);
+    let others = std::env::var("LASTWORD_BESIDE").unwrap_or_default();
+    let builds: Vec<_> =
+        iter::once(env!("CARGO_BIN_EXE_lastword")).chain(others.split(':').filter(|path| !path.is_empty())).collect();
+    let lastwords: Vec<_> = builds.iter().map(|path| Process::lastword(path, upstream)).collect();
     println!("CPU per delivered token and reader, µs; the ratios with their intervals (95 %)");
     println!("  {:22} {:>7}   {:22} {:22} beside native", "", "µs", "over hyper", "over task");
     for load in LOADS {
         let load = if measure { load } else { Load { streams: 2, tokens: 64, readers: load.readers.min(2), ..load } };
         let asked = |case: &Case| names.is_empty() || names.iter().any(|name| case.name().contains(&**name));
-        let cases: Vec<_> = load.cases.iter().copied().filter(asked).collect();
+        let asked = load.cases.iter().copied().filter(asked);
+        let cases: Vec<_> = asked.flat_map(|case| (0..builds.len()).map(move |build| (case, build))).collect();
         // All in turn, each time in another order. The proxies are first, and are asked as often as there are readers.
         let all = proxies.len() + cases.len();
         let mut rounds = vec![vec![0.0; all]; if measure { 6 } else { 1 }];
@@ -205,15 +210,19 @@ fn main() {
                 costs[turn] = match proxies.get(turn) {
                     Some((_, proxy)) => proxy.cost(&runtime, load, Chat, ""),
                     None => {
-                        let Case { client, upstream } = cases[turn - proxies.len()];
-                        lastword.cost(&runtime, load, client, &format!("{}/", upstream.name()))
+                        let (Case { client, upstream }, build) = cases[turn - proxies.len()];
+                        lastwords[build].cost(&runtime, load, client, &format!("{}/", upstream.name()))
                     }
                 };
             }
         }
-        let names =
-            proxies.iter().map(|(name, _)| format!("proxy: {name}")).chain(cases.iter().map(|case| case.name()));
-        let native = |case: &Case| case.client == Native;
+        let names = proxies.iter().map(|(name, _)| format!("proxy: {name}")).chain(cases.iter().map(
+            |(case, build)| match build {
+                0 => case.name(),
+                n => format!("  {}", builds[*n].rsplit('/').next().unwrap_or_default()),
+            },
+        ));
+        let native = |(case, build): &(Case, usize)| case.client == Native && *build == 0;
         let natives = (0..cases.len()).map(|at| Some(proxies.len() + cases[..=at].iter().rposition(native)?));
         let beside = proxies.iter().map(|_| None).chain(natives);
         println!("{}", load.name);
@@ -244,8 +253,8 @@ struct Process {
 }
 
 impl Process {
-    fn lastword(upstream: SocketAddr) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lastword"));
+    fn lastword(path: &str, upstream: SocketAddr) -> Self {
+        let mut command = Command::new(path);
         command
             .args(["serve", "--listen", "127.0.0.1:0"])
             .env("LASTWORD_STORE__ENGINE", "memory")

@@ -9,6 +9,7 @@ pub mod id;
 pub mod near;
 pub mod prompt;
 pub mod record;
+pub mod seldom;
 pub mod stamp;
 pub mod template;
 

@@ -161,10 +161,14 @@ impl Metrics {
             webhooks: register.add("lastword_webhooks", "Tries to tell the application of an ended answer, by outcome"),
             overhead: register.seconds(
                 "lastword_overhead",
-                "From an upstream's bytes to records that readers see",
+                "From an upstream's bytes to records that readers see, of one batch in 16",
                 OVERHEAD,
             ),
-            store_commit: register.seconds("lastword_store_commit", "One append to the store", COMMIT),
+            store_commit: register.seconds(
+                "lastword_store_commit",
+                "One append to the store, of one batch in 16",
+                COMMIT,
+            ),
             time_to_first_token: register.seconds(
                 "gen_ai_server_time_to_first_token",
                 "From the prompt to the first content",

@@ -5,18 +5,18 @@
 //! error passes through one door, where it is trimmed and the configured credentials are taken out of it.
 
 mod config;
+mod events;
 mod pass;
 
-use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt, sync::Arc};
 
-use async_stream::try_stream;
-use futures_util::{TryStreamExt, future::BoxFuture};
+use futures_util::{TryFutureExt, future::BoxFuture};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
 pub use self::config::Config;
+pub(super) use self::events::{Read, Told};
 use super::{BackendError, BadConfig, Clocks, ErrorKind, Events};
 use crate::{
     client::{self, Client, Response, Secret, Secrets, Stage},
@@ -28,9 +28,6 @@ use crate::{
 
 const EVENT_STREAM: &str = "text/event-stream";
 const JSON: &str = "application/json";
-/// How long the terminal mark of a whole answer, and what may come before it, is waited for: some servers forget it, and leave the
-/// connection open. The count of tokens follows at once where it follows at all.
-const AFTER_THE_WHOLE: Duration = Duration::from_secs(5);
 /// How much is read of a body that is not an answer. Complaints are short.
 const COMPLAINT_BYTES: usize = 16 * 1024;
 /// How much of it is shown, in characters.
@@ -151,49 +148,27 @@ impl Upstream {
     }
 
     /// Asks, and gives the answer's events as they come. Events that arrived in one piece are given back to back.
-    pub(super) fn answer<D: Decode + 'static>(self: &Arc<Self>, ask: Ask, mut decode: D) -> Events {
+    pub(super) fn answer<D: Decode + Unpin + 'static>(self: &Arc<Self>, ask: Ask, decode: D) -> Events {
         let upstream = Arc::clone(self);
-        let last_word = Arc::clone(self);
-        let events = try_stream! {
-            let response = upstream.client.post(ask.path, EVENT_STREAM, &ask.headers, ask.body).await?;
-            let mut response = upstream.accepted(response).await?;
-            yield Event::Attempt(Attempt {
+        let begin = async move {
+            let response = upstream.client.post(ask.path, EVENT_STREAM, &ask.headers, ask.body).await;
+            let accepted = match response {
+                Ok(response) => upstream.accepted(response).await,
+                Err(error) => Err(error.into()),
+            };
+            let response = accepted.map_err(|error| upstream.presentable(error))?;
+            let attempt = Attempt {
                 n: 1,
                 backend: upstream.name.clone(),
                 protocol: Cow::Borrowed(ask.protocol),
                 model: ask.model,
                 request_id: request_id(&response).map(|id| upstream.secrets.scrub(id.to_owned())),
                 ..Attempt::default()
-            });
-            let mut parser = Parser::new(upstream.max_line).error_field();
-            let mut events = Vec::new();
-            let mut until = None;
-            while !decode.done() {
-                let bytes = match until {
-                    None => response.chunk().await?,
-                    // Nothing more came: that is taken for the end of the body.
-                    Some(until) => timeout_at(until, response.chunk()).await.unwrap_or(Ok(None))?,
-                };
-                let outcome = match &bytes {
-                    Some(bytes) => feed(&mut parser, bytes, &mut decode, &mut events),
-                    None => decode.finish(&mut events).map_err(BackendError::from),
-                };
-                until = match decode.whole() {
-                    true if events.is_empty() => until, // a sign of life is nothing to wait longer for
-                    true => Some(Instant::now() + AFTER_THE_WHOLE.min(upstream.clocks.silence / 2)),
-                    false => None,
-                };
-                if events.is_empty() && bytes.is_some() {
-                    yield Event::Alive;
-                }
-                for event in events.drain(..) {
-                    yield event;
-                }
-                outcome?;
-            }
-            response.release();
+            };
+            let parser = Parser::new(upstream.max_line).error_field();
+            Ok(Told::new(upstream, attempt, response.body(), Decoding { parser, decode }))
         };
-        Box::pin(events.map_err(move |error| last_word.presentable(error)))
+        Box::pin(begin.try_flatten_stream())
     }
 
     /// The models that the upstream lists at `models`, with these headers beside the configured ones. Cancel safe.
@@ -310,25 +285,39 @@ impl Upstream {
     }
 }
 
-/// Decodes what came. An error stands after the events before it.
-fn feed<D: Decode>(
-    parser: &mut Parser,
-    bytes: &[u8],
-    decode: &mut D,
-    events: &mut Vec<Event<'static>>,
-) -> Result<(), BackendError> {
-    let mut frames = parser.feed(bytes);
-    loop {
-        match frames.next() {
-            Ok(Some(frame)) => decode.frame(frame.event, frame.data, events)?,
-            Ok(None) => return Ok(()),
-            Err(too_long) => {
-                return Err(BackendError::new(
-                    ErrorKind::Malformed,
-                    format!("{too_long}; raise `max_line` if that is right"),
-                ));
+/// Frames, and what a protocol makes of them.
+struct Decoding<D> {
+    parser: Parser,
+    decode: D,
+}
+
+impl<D: Decode + Unpin> Read for Decoding<D> {
+    fn feed(&mut self, bytes: &[u8], events: &mut Vec<Event<'static>>) -> Result<(), BackendError> {
+        let mut frames = self.parser.feed(bytes);
+        loop {
+            match frames.next() {
+                Ok(Some(frame)) => self.decode.frame(frame.event, frame.data, events)?,
+                Ok(None) => return Ok(()),
+                Err(too_long) => {
+                    return Err(BackendError::new(
+                        ErrorKind::Malformed,
+                        format!("{too_long}; raise `max_line` if that is right"),
+                    ));
+                }
             }
         }
+    }
+
+    fn finish(&mut self, events: &mut Vec<Event<'static>>) -> Result<(), BackendError> {
+        Ok(self.decode.finish(events)?)
+    }
+
+    fn done(&self) -> bool {
+        self.decode.done()
+    }
+
+    fn whole(&self) -> bool {
+        self.decode.whole()
     }
 }
 

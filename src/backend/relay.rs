@@ -1,27 +1,26 @@
 //! The kind `relay`: an application of the user's own that answers in server-sent events, whatever it says in them. Requests to its paths
 //! go on as they came, and so do its answers; those in events are recorded, and can be resumed.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
 
-use async_stream::try_stream;
 use bytesize::ByteSize;
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use serde::Deserialize;
-use tokio::time::{Instant, timeout_at};
 
 use super::{
     Backend, BackendError, BadConfig, Clocks, ErrorKind, Events, Opened, Opening, Relaying, Request,
-    http::{self, Upstream},
+    http::{self, Told, Upstream},
 };
 use crate::{
-    client::{self, Pieces, Secret},
+    client::{self, Secret},
     event::{Attempt, Event},
     prompt::{OnDisconnect, Prompt},
-    protocol::{Dialect, relayed},
+    protocol::{
+        Dialect,
+        relayed::{self, RelayDecode},
+    },
 };
 
-/// How long what may follow an answer that is whole is waited for.
-const AFTER_THE_WHOLE: Duration = Duration::from_secs(5);
 /// In a response of the AI SDK's.
 const AI_SDK: &str = "x-vercel-ai-ui-message-stream";
 
@@ -223,7 +222,15 @@ impl Backend for Relay {
                 }
                 let (head, body) = response.into_parts();
                 let speaks = speaks.or_else(|| head.headers.contains_key(AI_SDK).then_some(Dialect::AiSdk));
-                Ok(Opened::Answer { events: answer(upstream, path, body, speaks), head: head.headers })
+                let decode = RelayDecode::new(upstream.max_line, speaks);
+                let attempt = Attempt {
+                    n: 1,
+                    backend: upstream.name.clone(),
+                    protocol: Cow::Borrowed(relayed::NAME),
+                    model: path,
+                    ..Attempt::default()
+                };
+                Ok(Opened::Answer { events: Box::pin(Told::new(upstream, attempt, body, decode)), head: head.headers })
             }
             .boxed()
         };
@@ -239,47 +246,27 @@ impl Relay {
     }
 }
 
-/// The events of a body.
-fn answer(upstream: Arc<Upstream>, path: String, mut body: Pieces<client::Error>, speaks: Option<Dialect>) -> Events {
-    let last_word = upstream.clone();
-    let events = try_stream! {
-        yield Event::Attempt(Attempt {
-            n: 1,
-            backend: upstream.name.clone(),
-            protocol: Cow::Borrowed(relayed::NAME),
-            model: path,
-            ..Attempt::default()
-        });
-        let mut decode = relayed::RelayDecode::new(upstream.max_line, speaks);
-        let mut events = Vec::new();
-        let mut until = None;
-        loop {
-            let bytes = match until {
-                None => body.next().await.transpose(),
-                // Whatever comes of what follows: the answer is whole, or its failure is told.
-                Some(until) => timeout_at(until, body.next()).await.map_or(Ok(None), Option::transpose).or(Ok(None)),
-            };
-            let outcome = match &bytes {
-                Ok(Some(bytes)) => decode.feed(bytes, &mut events),
-                Ok(None) => decode.finish(&mut events),
-                Err(_) => Ok(()),
-            };
-            if decode.ended() && until.is_none() {
-                until = Some(Instant::now() + AFTER_THE_WHOLE.min(upstream.clocks.silence / 2));
-            }
-            if events.is_empty() && matches!(bytes, Ok(Some(_))) {
-                yield Event::Alive;
-            }
-            for event in events.drain(..) {
-                yield event;
-            }
-            outcome.map_err(BackendError::from)?;
-            if bytes.map_err(BackendError::from)?.is_none() {
-                return;
-            }
-        }
-    };
-    Box::pin(events.map_err(move |error| last_word.presentable(error)))
+impl http::Read for RelayDecode {
+    fn feed(&mut self, bytes: &[u8], events: &mut Vec<Event<'static>>) -> Result<(), BackendError> {
+        Ok(self.feed(bytes, events)?)
+    }
+
+    fn finish(&mut self, events: &mut Vec<Event<'static>>) -> Result<(), BackendError> {
+        Ok(self.finish(events)?)
+    }
+
+    /// Once the answer is whole, or its failure is told, it does not matter how what may follow it ends.
+    fn broken(&mut self, why: client::Error, events: &mut Vec<Event<'static>>) -> Result<(), BackendError> {
+        if self.ended() { Ok(self.finish(events)?) } else { Err(why.into()) }
+    }
+
+    fn done(&self) -> bool {
+        false
+    }
+
+    fn whole(&self) -> bool {
+        self.ended()
+    }
 }
 
 #[cfg(test)]

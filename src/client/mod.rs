@@ -18,7 +18,7 @@ mod secret;
 use std::{fmt, net::IpAddr, path::Path, time::Duration};
 
 use bytes::Bytes;
-use futures_util::{StreamExt, TryStreamExt, stream::BoxStream};
+use futures_util::stream::BoxStream;
 use reqwest::{
     Method, Url,
     header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
@@ -28,7 +28,7 @@ use self::response::root_cause;
 pub use self::{
     answer::{Answer, Event, Step},
     lastword::{Ask, End, Failed, Fault, Lastword, State},
-    response::{Error, Response, Stage},
+    response::{Body, Error, Response, Stage},
     secret::{Secret, Secrets},
 };
 
@@ -213,7 +213,7 @@ impl Client {
         path: &str,
         query: Option<&str>,
         request: http::Request<Option<Pieces<Broken>>>,
-    ) -> Result<http::Response<Pieces<Error>>, Error> {
+    ) -> Result<http::Response<Body>, Error> {
         let (head, body) = request.into_parts();
         let mut headers = head.headers;
         for (name, value) in &self.headers {
@@ -223,12 +223,11 @@ impl Client {
         if let Some(body) = body {
             request = request.body(reqwest::Body::wrap_stream(body));
         }
-        let Response { origin, inner } = self.send(request).await?;
+        let answered = self.send(request).await?;
         let mut response = http::Response::new(());
-        *response.status_mut() = inner.status();
-        *response.headers_mut() = inner.headers().clone();
-        let broken = move |error| Error::new(Stage::Body, &origin, error);
-        Ok(response.map(|()| inner.bytes_stream().map_err(broken).boxed()))
+        *response.status_mut() = answered.inner.status();
+        *response.headers_mut() = answered.inner.headers().clone();
+        Ok(response.map(|()| answered.body()))
     }
 
     /// The URL of a path as a client wrote it.

@@ -1,8 +1,15 @@
 //! What comes back of a request: a head with its body on the way, or how far it came.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use http_body::Body as _;
 
 /// How much, and how long, [`Response::release`] reads to see the end of a body.
 const LEFTOVER_BYTES: usize = 64 * 1024;
@@ -73,6 +80,12 @@ impl Response {
         self.inner.chunk().await.map_err(|error| Error::new(Stage::Body, &self.origin, error))
     }
 
+    /// The body by itself.
+    #[must_use]
+    pub fn body(self) -> Body {
+        Body { origin: self.origin, inner: self.inner.into() }
+    }
+
     /// The body's first `limit` bytes as text, for error messages: of a body that breaks, what came of it.
     pub async fn text(mut self, limit: usize) -> String {
         let mut body = Vec::new();
@@ -85,17 +98,48 @@ impl Response {
         String::from_utf8_lossy(&body).into_owned()
     }
 
+    /// As [`Body::release`].
+    pub fn release(self) {
+        self.body().release();
+    }
+}
+
+/// A body on its way, in pieces as they come. An error is the last of them: the connection broke before the body's end.
+pub struct Body {
+    origin: String,
+    inner: reqwest::Body,
+}
+
+impl Body {
     /// Lets go of a body of which all that matters was read. If its end is near, the connection serves the next request;
     /// if not, it is closed. Nobody waits for this: it is a task of at most a second.
     pub fn release(mut self) {
         tokio::spawn(tokio::time::timeout(LEFTOVER_TIME, async move {
             let mut read = 0;
             while read < LEFTOVER_BYTES
-                && let Ok(Some(chunk)) = self.chunk().await
+                && let Some(Ok(piece)) = self.next().await
             {
-                read += chunk.len();
+                read += piece.len();
             }
         }));
+    }
+}
+
+impl Stream for Body {
+    type Item = Result<Bytes, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
+                None => return Poll::Ready(None),
+                Some(Ok(frame)) => {
+                    if let Ok(piece) = frame.into_data() {
+                        return Poll::Ready(Some(Ok(piece)));
+                    } // else trailers, in which nothing stands
+                }
+                Some(Err(error)) => return Poll::Ready(Some(Err(Error::new(Stage::Body, &self.origin, error)))),
+            }
+        }
     }
 }
 

@@ -2,7 +2,10 @@
 //!
 //! It is asked once a silence, not once a token: [`Clock::heard`] only notes the time.
 
-use std::time::{Duration, Instant};
+use std::{
+    mem::{discriminant, take},
+    time::{Duration, Instant},
+};
 
 use super::Stop;
 use crate::{
@@ -20,6 +23,8 @@ pub(super) struct Clock {
     clocks: Clocks,
     began: Instant,
     phase: Phase,
+    /// Another phase has begun since this was asked.
+    another: bool,
 }
 
 enum Phase {
@@ -41,13 +46,13 @@ impl Clock {
             silence: at_most(clocks.silence),
             total: at_most(clocks.total),
         };
-        Self { clocks, began: now(), phase: Phase::Head }
+        Self { clocks, began: now(), phase: Phase::Head, another: false }
     }
 
     /// Notes what came.
     pub(super) fn heard(&mut self, event: &Event<'_>) {
         let now = now();
-        self.phase = match (&self.phase, event) {
+        let phase = match (&self.phase, event) {
             (Phase::Content { last, .. }, Event::Alive) => Phase::Content { last: *last, alive: now },
             // What an upstream says of its answer before there is one is no content.
             (Phase::First(since), Event::Alive | Event::Attempt(_) | Event::Usage(_) | Event::Opaque(_)) => {
@@ -56,6 +61,13 @@ impl Clock {
             (Phase::Head, Event::Alive | Event::Attempt(_) | Event::Usage(_) | Event::Opaque(_)) => Phase::First(now),
             _ => Phase::Content { last: now, alive: now },
         };
+        self.another |= discriminant(&phase) != discriminant(&self.phase);
+        self.phase = phase;
+    }
+
+    /// Whether another clock runs than when this was asked last: it may be a shorter one.
+    pub(super) fn is_another(&mut self) -> bool {
+        take(&mut self.another)
     }
 
     /// When it is worth looking again.

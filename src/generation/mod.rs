@@ -27,7 +27,6 @@ use std::{
 pub use audience::{Attached, Audience};
 use futures_util::{StreamExt, poll, task::AtomicWaker};
 pub use meter::{Meter, Spent};
-use tokio::time::sleep_until;
 use tracing::{error, info};
 pub use writer::{Budget, Over, Writer};
 
@@ -37,6 +36,7 @@ use crate::{
     id::StreamId,
     prompt::{OnDisconnect, Prompt},
     record::summary::Summary,
+    seldom::Alarm,
     store::StoreError,
     stream::{Follower, Tail},
     telemetry::{Ended, Metrics},
@@ -193,7 +193,7 @@ impl Generation {
         let live = self.live.clone();
         let mut abandoned = pin!(live.audience.abandoned());
         let mut clock = clock::Clock::new(self.backend.clocks());
-        let mut alarm = pin!(sleep_until(clock.next().into()));
+        let mut alarm = Alarm::at(clock.next().into());
         let mut child = Child(match catch(|| self.backend.generate(&self.prompt, &self.upstream_model)) {
             Ok(events) => events,
             Err(stop) => return stop,
@@ -201,6 +201,7 @@ impl Generation {
         // The child had nothing more when it was asked last, and this is still the same poll of this task: it knows whom to wake.
         let mut asked = false;
         loop {
+            let measured = self.writer.is_measured();
             let mut came = None;
             let stop = poll_fn(|cx| {
                 live.task.register(cx.waker());
@@ -215,7 +216,9 @@ impl Generation {
                         asked = true;
                         break;
                     };
-                    came.get_or_insert_with(Instant::now);
+                    if measured && came.is_none() {
+                        came = Some(Instant::now());
+                    }
                     if let Some(stop) = self.take(event, &mut clock) {
                         return Poll::Ready(Some(stop));
                     }
@@ -224,20 +227,20 @@ impl Generation {
                     return Poll::Ready(None);
                 }
                 (asked, came) = (false, None);
-                if clock.next() < alarm.deadline().into_std() {
-                    alarm.as_mut().reset(clock.next().into());
+                if clock.is_another() && clock.next() < alarm.time().into_std() {
+                    alarm.set(clock.next().into());
                 }
-                while alarm.as_mut().poll(cx).is_ready() {
+                while alarm.poll(cx).is_ready() {
                     if let Some(stop) = clock.ran_out() {
                         return Poll::Ready(Some(stop));
                     }
                     // Something was said since it was set: it rings once a silence, not once a token.
-                    alarm.as_mut().reset(clock.next().into());
+                    alarm.set(clock.next().into());
                 }
                 Poll::Pending
             })
             .await;
-            if let Some(came) = came {
+            if self.writer.waiting() > 0 {
                 let mut flush = pin!(self.writer.flush());
                 let flushed = match poll!(&mut flush) {
                     Poll::Ready(flushed) => flushed,
@@ -249,7 +252,9 @@ impl Generation {
                 if let Err(error) = flushed {
                     return Stop::Store(error);
                 }
-                self.metrics.overhead.observe(came.elapsed().as_secs_f64());
+                if let Some(came) = came {
+                    self.metrics.overhead.observe(came.elapsed().as_secs_f64());
+                }
             }
             if let Some(stop) = stop {
                 return stop;

@@ -142,6 +142,12 @@ pub trait Decode: Send {
     /// not errors.
     fn frame(&mut self, name: &str, data: &str, events: &mut Vec<Event<'static>>) -> Result<(), DecodeError>;
 
+    /// Whether a frame surely says no more than a few words of the answer, so that who only listens for what else is said need not give
+    /// it to [`frame`](Decode::frame).
+    fn is_only_words(&self, _name: &str, _data: &str) -> bool {
+        false
+    }
+
     /// The upstream closed its body.
     ///
     /// # Errors

@@ -4,10 +4,12 @@
 //! hyper's own builders, not `axum::serve`: 11 KB an open connection instead of 20, and limits on what a client may
 //! keep waiting. It knows what a connection may cost, not what is asked or answered on it.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
@@ -30,6 +32,7 @@ use super::io::{Io, Version};
 use super::link::Link;
 use super::stream::Streams;
 use super::tls::Tls;
+use crate::seldom::{Alarm, Known};
 
 /// The longest request head, in bytes; a longer one is a 431. Node's default, and hyper's own for HTTP/2. On HTTP/1 it
 /// is also the largest read buffer a connection can grow to (hyper starts at 8 KiB whatever is said here).
@@ -232,6 +235,8 @@ fn http1(limits: &Limits) -> http1::Builder {
         .max_header_size(MAX_HEAD.into())
         .max_buf_size(MAX_HEAD.into())
         .half_close(false)
+        // One small buffer a write, as frames are: to list pieces for the kernel costs more than to copy them.
+        .writev(false)
         .keep_alive(true)
         .pipeline_flush(false);
     builder
@@ -248,31 +253,41 @@ struct Driver<'a> {
 
 impl Driver<'_> {
     async fn drive<C: Connection>(self, mut connection: Pin<&mut C>) {
-        let mut first_head = pin!(sleep_until(self.first_head));
-        let mut waiting = true;
+        let mut first_head = Some(Alarm::at(self.first_head));
+        let mut drained = pin!(self.drain.cancelled());
+        let mut known = Known::default();
         // The connection comes first, so that a request that has already arrived is answered before a drain ends it.
-        let result = loop {
-            select! {
-                biased;
-                result = &mut connection => break result,
-                () = self.drain.cancelled() => {
-                    connection.as_mut().graceful_shutdown();
-                    // On HTTP/2 each stream sees to itself.
-                    let cut = self.link.connection.comes_back().then(|| self.cuts.next()).flatten();
-                    // Boxed: every connection has room for it, and few need it.
-                    let mut sleep = cut.map(|at| Box::pin(sleep_until(at)));
-                    select! {
-                        biased;
-                        result = &mut connection => break result,
-                        () = until(&mut sleep) => return self.link.connection.end(),
-                        () = self.abort.cancelled() => return self.link.connection.end(),
-                    }
+        let ended = poll_fn(|cx| {
+            if let Poll::Ready(result) = connection.as_mut().poll(cx) {
+                return Poll::Ready(Some(result));
+            }
+            if (!known.note(cx) || self.drain.is_cancelled()) && drained.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+            if let Some(alarm) = &mut first_head
+                && alarm.poll(cx).is_ready()
+            {
+                if !self.link.heard() {
+                    debug!("no request within the header timeout");
+                    return Poll::Ready(Some(Ok(())));
                 }
-                () = &mut first_head, if waiting => {
-                    if !self.link.heard() {
-                        return debug!("no request within the header timeout");
-                    }
-                    waiting = false;
+                first_head = None;
+            }
+            Poll::Pending
+        });
+        let result = match ended.await {
+            Some(result) => result,
+            None => {
+                connection.as_mut().graceful_shutdown();
+                // On HTTP/2 each stream sees to itself.
+                let cut = self.link.connection.comes_back().then(|| self.cuts.next()).flatten();
+                // Boxed: every connection has room for it, and few need it.
+                let mut sleep = cut.map(|at| Box::pin(sleep_until(at)));
+                select! {
+                    biased;
+                    result = &mut connection => result,
+                    () = until(&mut sleep) => return self.link.connection.end(),
+                    () = self.abort.cancelled() => return self.link.connection.end(),
                 }
             }
         };

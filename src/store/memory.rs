@@ -137,6 +137,48 @@ impl Memory {
         Ok(())
     }
 
+    /// Appends a batch, for which there is room.
+    fn add(&self, log: &Log, at: Cursor, epoch: Epoch, batch: Batch, summary: Option<Bytes>) -> Result<(), StoreError> {
+        let size = (batch.size() + summary.as_ref().map_or(0, Bytes::len)) as u64;
+        let (end, closed) = (at.plus(batch.len()).before(), summary.is_some());
+        let mut body = lock(&log.body);
+        if let Some(error) = body.refuses(at, epoch) {
+            self.used.fetch_sub(size, Ordering::Relaxed);
+            return Err(error);
+        }
+        body.push(batch, at, size, summary);
+        drop(body);
+        // A wake-up walks through eight lists, and here there is hardly ever anybody in them: readers follow the tail. Who comes
+        // while this holds the lock sees the new head when it looks.
+        log.head.send_if_modified(|head| {
+            // Never opens again what an erasure has closed meanwhile.
+            *head = (end, head.1 || closed);
+            log.head.receiver_count() > 0
+        });
+        Ok(())
+    }
+
+    /// Appends a log's last batch.
+    #[cold]
+    fn close(&self, log: &Log, at: Cursor, epoch: Epoch, batch: Batch, last: Last) -> Result<(), StoreError> {
+        // A last batch is a few hundred bytes and must not fail for want of them.
+        self.used.fetch_add((batch.size() + last.summary.len()) as u64, Ordering::Relaxed);
+        // Held over the end, so that who sees that a log is closed finds its claims freed.
+        let mut table = self.table_mut();
+        self.add(log, at, epoch, batch, Some(last.summary))?;
+        release(&mut table, log, |kind| kind == ClaimKind::Chat || last.release);
+        if table.open.remove(&log.new.id) {
+            let now = Instant::now();
+            lock(&log.body).ended = Some(now);
+            table.finished.insert((now, log.new.id));
+            log.new.keep.iter().for_each(|keep| _ = table.fleeting.insert((now + *keep, log.new.id)));
+            if log.new.due {
+                table.due.insert(log.new.id);
+            }
+        }
+        Ok(())
+    }
+
     /// Drops a log and remembers that it was there.
     fn bury(&self, table: &mut Table, id: StreamId) {
         if self.drop_log(table, id) {
@@ -207,49 +249,13 @@ impl Store for Memory {
         last: Option<Last>,
     ) -> Result<(), StoreError> {
         let log = self.log(id)?;
-        let len = batch.len();
-        let size = (batch.size() + last.as_ref().map_or(0, |last| last.summary.len())) as u64;
-        // A last batch is a few hundred bytes and must not fail for want of them.
         match last {
-            Some(_) => _ = self.used.fetch_add(size, Ordering::Relaxed),
-            None => self.reserve(size)?,
-        }
-        // Held over the end, so that who sees that a log is closed finds its claims freed.
-        let mut table = last.is_some().then(|| self.table_mut());
-        let refused = {
-            let mut body = lock(&log.body);
-            let refused = body.refuses(at, epoch);
-            if refused.is_none() {
-                body.push(batch, at, size, last.as_ref().map(|last| last.summary.clone()));
+            None => {
+                self.reserve(batch.size() as u64)?;
+                self.add(&log, at, epoch, batch, None)
             }
-            refused
-        };
-        if let Some(error) = refused {
-            self.used.fetch_sub(size, Ordering::Relaxed);
-            return Err(error);
+            Some(last) => self.close(&log, at, epoch, batch, last),
         }
-        if let (Some(last), Some(table)) = (&last, &mut table) {
-            release(table, &log, |kind| kind == ClaimKind::Chat || last.release);
-            if table.open.remove(&id) {
-                let now = Instant::now();
-                lock(&log.body).ended = Some(now);
-                table.finished.insert((now, id));
-                log.new.keep.iter().for_each(|keep| _ = table.fleeting.insert((now + *keep, id)));
-                if log.new.due {
-                    table.due.insert(id);
-                }
-            }
-        }
-        drop(table);
-        let end = at.plus(len).before();
-        // A wake-up walks through eight lists, and here there is hardly ever anybody in them: readers follow the tail. Who comes
-        // while this holds the lock sees the new head when it looks.
-        log.head.send_if_modified(|head| {
-            // Never opens again what an erasure has closed meanwhile.
-            *head = (end, head.1 || last.is_some());
-            log.head.receiver_count() > 0
-        });
-        Ok(())
     }
 
     async fn read(&self, id: StreamId, after: Cursor, max: usize, wait: Option<Duration>) -> Result<Page, StoreError> {

@@ -1,14 +1,16 @@
 //! The body of a reader that takes all as it comes: what runs for each token and reader. One wake-up becomes one buffer and one write,
 //! whatever number of records is ready.
 
-use std::sync::Arc;
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
-use tokio::{
-    select,
-    time::{Instant, sleep_until},
-};
+use tokio::time::Instant;
 use tracing::warn;
 
 use super::{Heartbeat, KEEP, LAST_WORDS, PAGE, Presence, jittered, read};
@@ -16,6 +18,7 @@ use crate::{
     api::{Api, connection::GaveUp, retold::Retold, snapshot::Snapshot},
     id::StreamId,
     protocol::Encode,
+    seldom::Alarm,
     stream::Reader,
 };
 
@@ -50,23 +53,26 @@ impl<E: Encode> Relay<E> {
             }
             let mut out = BytesMut::new();
             let mut written = Instant::now();
-            let silence = sleep_until(written + jittered(every));
-            tokio::pin!(silence);
+            let mut silence = Alarm::at(written + jittered(every));
             loop {
-                let page = select! {
-                    biased;
-                    page = reader.next(PAGE) => page,
-                    // Set once a silence, not once a token: when it rings, it is looked how long nothing was written.
-                    () = &mut silence => {
-                        if written.elapsed() >= every.mul_f32(0.8) {
-                            if !beat.is_empty() {
-                                yield Ok(Bytes::from_static(beat));
-                            }
-                            written = Instant::now();
+                let page = {
+                    let mut page = pin!(reader.next(PAGE));
+                    poll_fn(|cx| match page.as_mut().poll(cx) {
+                        Poll::Ready(page) => Poll::Ready(Some(page)),
+                        Poll::Pending => silence.poll(cx).map(|()| None),
+                    })
+                    .await
+                };
+                // Set once a silence, not once a token: when it rings, it is looked how long nothing was written.
+                let Some(page) = page else {
+                    if written.elapsed() >= every.mul_f32(0.8) {
+                        if !beat.is_empty() {
+                            yield Ok(Bytes::from_static(beat));
                         }
-                        silence.as_mut().reset(written + jittered(every));
-                        continue;
+                        written = Instant::now();
                     }
+                    silence.set(written + jittered(every));
+                    continue;
                 };
                 match page {
                     Ok(Some(page)) => {
@@ -127,8 +133,8 @@ impl<E: Encode> Relay<E> {
                         }
                         if encoder.broken() {
                             // The timer of the silence, which is over: another one would cost each reader its room.
-                            silence.as_mut().reset(Instant::now() + LAST_WORDS);
-                            silence.as_mut().await;
+                            silence.set(Instant::now() + LAST_WORDS);
+                            poll_fn(|cx| silence.poll(cx)).await;
                             yield Err(GaveUp::new());
                             return;
                         }

@@ -11,7 +11,7 @@ use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use super::Upstream;
 use crate::{
     backend::{BackendError, BadConfig, Request, Response, Way},
-    client::{self, Pieces},
+    client::Body,
 };
 
 /// What belongs to one connection.
@@ -105,7 +105,7 @@ impl Upstream {
         path: &str,
         query: Option<&str>,
         mut request: Request,
-    ) -> Result<::http::Response<Pieces<client::Error>>, BackendError> {
+    ) -> Result<::http::Response<Body>, BackendError> {
         without_connection(request.headers_mut());
         let response = self.client.pass(path, query, request).await;
         let mut response = response.map_err(|error| self.presentable(error.into()))?;

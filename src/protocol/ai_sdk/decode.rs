@@ -125,6 +125,11 @@ impl Decode for AiSdkDecode {
         Ok(())
     }
 
+    /// As the AI SDK writes it.
+    fn is_only_words(&self, _: &str, data: &str) -> bool {
+        data.starts_with(r#"{"type":"text-delta","#) || data.starts_with(r#"{"type":"reasoning-delta","#)
+    }
+
     fn finish(&mut self, _: &mut Events) -> Result<(), DecodeError> {
         self.done |= self.finished;
         if self.done { Ok(()) } else { Err(DecodeError::Truncated) }

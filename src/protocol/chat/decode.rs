@@ -67,7 +67,7 @@ impl OpenCall {
 
 impl Decode for ChatDecode {
     fn frame(&mut self, name: &str, data: &str, events: &mut Events) -> Result<(), DecodeError> {
-        let data = data.trim();
+        let data = data.trim_ascii();
         if data.is_empty() || self.done {
             return Ok(());
         }
@@ -122,6 +122,10 @@ impl Decode for ChatDecode {
             self.template.learn(*at, data, content);
         }
         Ok(())
+    }
+
+    fn is_only_words(&self, name: &str, data: &str) -> bool {
+        name == "message" && self.template.fits(data).is_some()
     }
 
     fn finish(&mut self, events: &mut Events) -> Result<(), DecodeError> {

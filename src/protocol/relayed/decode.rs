@@ -132,15 +132,18 @@ impl RelayDecode {
 
     /// An event of the application's, and what it means.
     fn event(&mut self, name: &str, custom: Custom, events: &mut Events) {
-        let understood = self.understood.as_mut().map(|decode| decode.frame(name, &custom.data, &mut self.inner));
+        let Some(decode) = self.understood.as_mut().filter(|decode| !decode.is_only_words(name, &custom.data)) else {
+            return events.push(Event::Custom(custom));
+        };
+        let understood = decode.frame(name, &custom.data, &mut self.inner);
+        let done = decode.done();
         events.push(Event::Custom(custom));
-        if let Some(Err(fault)) = understood {
+        if let Err(fault) = understood {
             self.fault.get_or_insert(fault);
         }
-        let Some(decode) = &self.understood else { return };
         // What is counted and why it stopped is everybody's; its words are in the event itself.
         events.extend(self.inner.drain(..).filter(|event| matches!(event, Event::Usage(_) | Event::Finish(..))));
-        if (decode.done() || self.fault.is_some()) && !std::mem::replace(&mut self.ended, true) {
+        if (done || self.fault.is_some()) && !std::mem::replace(&mut self.ended, true) {
             events.push(Note::Ended.event());
         }
     }

@@ -133,7 +133,7 @@ pub fn put_id(out: &mut BytesMut, id: Option<EventId<'_>>) {
     out.extend_from_slice(b"id: ");
     if let Some(prefix) = prefix {
         debug_assert!(prefix.bytes().all(is_id_byte), "not a prefix for an id: {prefix:?}");
-        put_one_line(out, prefix);
+        out.extend_from_slice(prefix.as_bytes());
         out.extend_from_slice(b"-");
     }
     put_number(out, n);
