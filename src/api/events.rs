@@ -10,7 +10,7 @@ mod relay;
 #[cfg(test)]
 mod tests;
 
-use std::{sync::Arc, time::Duration};
+use std::{iter, sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
@@ -18,10 +18,10 @@ use axum::{
     response::Response,
 };
 use bytes::{Bytes, BytesMut};
-use futures_util::stream::iter;
+use futures_util::stream;
 use tokio::time::timeout;
 
-use self::relay::Relay;
+use self::relay::{Parts, Relay};
 use super::{
     Api, X_STREAM_ID,
     auth::Caller,
@@ -258,8 +258,9 @@ impl Seat {
         let id = stream.meta.id;
         let retold = api.retold.of(id, &encoder);
         let opening = opening.unwrap_or(Bytes::from_static(E::FORM.heartbeat()));
-        let relay = Relay { api: api.clone(), id, opening, before, reader, encoder, retold, snapshot, retry, presence };
-        head(StatusCode::OK, id, E::FORM, Body::from_stream(relay.run(heartbeat)))
+        let before = iter::once(opening).chain(before).collect();
+        let parts = Parts { api: api.clone(), id, before, reader, encoder, retold, snapshot, retry, presence };
+        head(StatusCode::OK, id, E::FORM, Body::from_stream(Relay::new(parts, heartbeat)))
     }
 
     /// The response to a reader that has seen the end. The one way to stop an `EventSource` for good is 204.
@@ -267,7 +268,7 @@ impl Seat {
         let id = self.stream.meta.id;
         let completed = self.stream.summary.is_some_and(|known| known.status == Some(Status::Completed));
         let body = match form {
-            Form::Text if !completed => Body::from_stream(iter([Err::<Bytes, _>(GaveUp::new())])),
+            Form::Text if !completed => Body::from_stream(stream::iter([Err::<Bytes, _>(GaveUp::new())])),
             _ => Body::empty(),
         };
         let status = if form == Form::Sse { StatusCode::NO_CONTENT } else { StatusCode::OK };

@@ -9,7 +9,8 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use http_body::Body as _;
+
+use super::Pieces;
 
 /// How much, and how long, [`Response::release`] reads to see the end of a body.
 const LEFTOVER_BYTES: usize = 64 * 1024;
@@ -83,7 +84,7 @@ impl Response {
     /// The body by itself.
     #[must_use]
     pub fn body(self) -> Body {
-        Body { origin: self.origin, inner: self.inner.into() }
+        Body { origin: self.origin, inner: self.inner.bytes_stream().boxed() }
     }
 
     /// The body's first `limit` bytes as text, for error messages: of a body that breaks, what came of it.
@@ -107,7 +108,7 @@ impl Response {
 /// A body on its way, in pieces as they come. An error is the last of them: the connection broke before the body's end.
 pub struct Body {
     origin: String,
-    inner: reqwest::Body,
+    inner: Pieces<reqwest::Error>,
 }
 
 impl Body {
@@ -129,16 +130,10 @@ impl Stream for Body {
     type Item = Result<Bytes, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        loop {
-            match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
-                None => return Poll::Ready(None),
-                Some(Ok(frame)) => {
-                    if let Ok(piece) = frame.into_data() {
-                        return Poll::Ready(Some(Ok(piece)));
-                    } // else trailers, in which nothing stands
-                }
-                Some(Err(error)) => return Poll::Ready(Some(Err(Error::new(Stage::Body, &self.origin, error)))),
-            }
+        match ready!(self.inner.as_mut().poll_next(cx)) {
+            Some(Ok(piece)) => Poll::Ready(Some(Ok(piece))),
+            Some(Err(error)) => Poll::Ready(Some(Err(Error::new(Stage::Body, &self.origin, error)))),
+            None => Poll::Ready(None),
         }
     }
 }

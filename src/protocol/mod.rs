@@ -182,7 +182,7 @@ pub enum DecodeError {
 /// on the first connection and on the tenth.
 ///
 /// A reader that starts in the middle lets the encoder [`skip`](Encode::skip) what came before, so that it knows what it must.
-pub trait Encode: Send {
+pub trait Encode: Send + Unpin {
     /// In which form the frames are.
     const FORM: Form = Form::Sse;
 

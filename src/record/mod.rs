@@ -230,11 +230,10 @@ pub fn write(out: &mut BytesMut, ms: u32, event: &Event<'_>) -> Option<Head> {
         _ => false,
     };
     let head = Head { kind, at, more, ms };
-    out.put_u8(VERSION << 4 | kind as u8);
-    out.put_u8(at.of as u8 | if more { MORE } else { 0 });
-    out.put_u8(at.choice);
-    out.put_u16_le(at.part);
-    out.put_u32_le(ms);
+    let ([part, part_high], [ms_0, ms_1, ms_2, ms_3]) = (at.part.to_le_bytes(), ms.to_le_bytes());
+    let of = at.of as u8 | if more { MORE } else { 0 };
+    let bytes = [VERSION << 4 | kind as u8, of, at.choice, part, part_high, ms_0, ms_1, ms_2, ms_3];
+    out.extend_from_slice(&bytes);
     match event {
         Event::Begin(x) => json(out, x),
         Event::Attempt(x) => json(out, x),

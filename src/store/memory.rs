@@ -140,7 +140,7 @@ impl Memory {
     /// Appends a batch, for which there is room.
     fn add(&self, log: &Log, at: Cursor, epoch: Epoch, batch: Batch, summary: Option<Bytes>) -> Result<(), StoreError> {
         let size = (batch.size() + summary.as_ref().map_or(0, Bytes::len)) as u64;
-        let (end, closed) = (at.plus(batch.len()).before(), summary.is_some());
+        let (len, closed) = (batch.len(), summary.is_some());
         let mut body = lock(&log.body);
         if let Some(error) = body.refuses(at, epoch) {
             self.used.fetch_sub(size, Ordering::Relaxed);
@@ -152,7 +152,7 @@ impl Memory {
         // while this holds the lock sees the new head when it looks.
         log.head.send_if_modified(|head| {
             // Never opens again what an erasure has closed meanwhile.
-            *head = (end, head.1 || closed);
+            *head = (at.plus(len).before(), head.1 || closed);
             log.head.receiver_count() > 0
         });
         Ok(())

@@ -3,7 +3,14 @@
 //! There is no queue per reader. One that is slow finds its place in the tail gone and reads the store; one that is stuck holds
 //! its place and nothing more.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    future::poll_fn,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use futures_util::{FutureExt, future::BoxFuture};
 
 use super::{Follower, Found, Tail};
 use crate::{
@@ -16,8 +23,7 @@ const WAIT: Duration = Duration::from_secs(20);
 /// A reader that caught up once does not keep the room for all it caught up with.
 const KEEP: usize = 8;
 
-/// See the module. A clone reads on from the same place, by itself.
-#[derive(Clone)]
+/// See the module.
 pub struct Reader {
     id: StreamId,
     store: Arc<dyn Store>,
@@ -25,6 +31,19 @@ pub struct Reader {
     after: Cursor,
     ended: bool,
     page: Page,
+    /// The store is being read. Behind a lock that is never taken, so that a reader can be looked at from anywhere.
+    reading: Option<Mutex<Reading>>,
+}
+
+type Reading = BoxFuture<'static, Result<Page, StoreError>>;
+
+/// A clone reads on from the same place, by itself.
+impl Clone for Reader {
+    fn clone(&self) -> Self {
+        let Self { id, store, tail, after, ended, .. } = self;
+        let (page, reading) = (Page::default(), None);
+        Self { id: *id, store: store.clone(), tail: tail.clone(), after: *after, ended: *ended, page, reading }
+    }
 }
 
 impl Reader {
@@ -32,7 +51,7 @@ impl Reader {
     #[must_use]
     pub fn new(id: StreamId, store: Arc<dyn Store>, tail: Option<Arc<Tail>>, after: Cursor) -> Self {
         let tail = tail.map(Follower::new);
-        Self { id, store, tail, after, ended: false, page: Page::default() }
+        Self { id, store, tail, after, ended: false, page: Page::default(), reading: None }
     }
 
     /// The last record behind which it reads.
@@ -43,7 +62,7 @@ impl Reader {
 
     /// Moves it to the place behind this record, which exists.
     pub fn go_on_behind(&mut self, after: Cursor) {
-        self.after = after;
+        (self.after, self.reading) = (after, None);
     }
 
     /// The next records, at most about `max` bytes: at once while there are any, else when there are; nothing after the last.
@@ -53,41 +72,67 @@ impl Reader {
     /// # Errors
     /// When the store cannot be read, or the stream was erased under its reader.
     pub async fn next(&mut self, max: usize) -> Result<Option<&Page>, StoreError> {
-        if self.ended {
-            return Ok(None);
-        }
+        let more = poll_fn(|cx| self.poll(cx, max)).await?;
+        Ok(more.then_some(&self.page))
+    }
+
+    /// As [`Reader::next`]: whether there are more, which are in its [`page`](Self::page) until it is polled again.
+    ///
+    /// # Errors
+    /// As of [`Reader::next`].
+    pub fn poll(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<Result<bool, StoreError>> {
         if self.page.chunks.capacity() > KEEP {
             self.page.chunks = Vec::new();
         }
         self.page.chunks.clear();
-        while self.page.chunks.is_empty() {
-            let Some(tail) = &mut self.tail else {
-                self.page = self.store.read(self.id, self.after, max, Some(WAIT)).await?;
-                if self.page.chunks.is_empty() && self.page.closed {
-                    self.ended = true;
-                    return Ok(None);
-                }
+        while self.page.chunks.is_empty() && !self.ended {
+            if self.reading.is_some() || self.tail.is_none() {
+                ready!(self.poll_store(cx, max))?;
                 continue;
-            };
-            match tail.next(self.after, max, &mut self.page).await {
+            }
+            let Some(tail) = &mut self.tail else { continue };
+            match ready!(tail.poll(cx, self.after, max, &mut self.page)) {
                 Found::Records { end } => self.page.closed = end,
-                Found::Earlier => {
-                    self.page = self.store.read(self.id, self.after, max, None).await?;
-                    if self.page.chunks.is_empty() {
-                        let (id, after) = (self.id, self.after);
-                        return Err(StoreError::Unavailable(format!("stream {id}: records after {after} are missing")));
-                    }
-                }
-                Found::End => {
-                    self.ended = true;
-                    return Ok(None);
-                }
+                Found::Earlier => self.read(max, None),
+                Found::End => self.ended = true,
                 Found::Lost => self.tail = None,
             }
         }
-        self.after = self.page.last().unwrap_or(self.after);
-        self.ended = self.page.closed;
-        Ok(Some(&self.page))
+        let Some(last) = self.page.last() else { return Poll::Ready(Ok(false)) };
+        (self.after, self.ended) = (last, self.page.closed);
+        Poll::Ready(Ok(true))
+    }
+
+    /// What was read last.
+    #[must_use]
+    pub fn page(&self) -> &Page {
+        &self.page
+    }
+
+    fn read(&mut self, max: usize, wait: Option<Duration>) {
+        let (store, id, after) = (self.store.clone(), self.id, self.after);
+        self.reading = Some(Mutex::new(async move { store.read(id, after, max, wait).await }.boxed()));
+    }
+
+    /// Takes what the store has; without a tail, as soon as it has something.
+    #[cold]
+    fn poll_store(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<Result<(), StoreError>> {
+        let Some(reading) = &mut self.reading else {
+            self.read(max, Some(WAIT));
+            return Poll::Ready(Ok(()));
+        };
+        let reading = reading.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let page = ready!(reading.as_mut().poll(cx));
+        self.reading = None;
+        self.page = page?;
+        if self.page.chunks.is_empty() && self.tail.is_some() {
+            let (id, after) = (self.id, self.after);
+            return Poll::Ready(Err(StoreError::Unavailable(format!(
+                "stream {id}: records after {after} are missing"
+            ))));
+        }
+        self.ended = self.page.chunks.is_empty() && self.page.closed;
+        Poll::Ready(Ok(()))
     }
 }
 

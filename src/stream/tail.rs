@@ -8,7 +8,7 @@ use std::{
     collections::VecDeque,
     future::poll_fn,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Poll, Waker},
+    task::{Context, Poll, Waker},
 };
 
 use crate::{
@@ -102,8 +102,11 @@ impl Tail {
             inner.waiting.take()
         };
         // Without the lock, which those who are woken want.
-        first.into_iter().chain(others.drain(..).flatten()).for_each(Waker::wake);
-        if others.capacity() > 0 {
+        if let Some(first) = first {
+            first.wake();
+        }
+        if !others.is_empty() {
+            others.drain(..).flatten().for_each(Waker::wake);
             self.lock().waiting.give_back(others);
         }
     }
@@ -124,6 +127,12 @@ impl Window {
     }
 
     fn read(&self, after: Cursor, max: usize, page: &mut Page) -> bool {
+        // Who keeps up wants the newest chunk, and all of it.
+        if let Some(newest) = self.chunks.back().filter(|newest| newest.first == after.plus(1) && newest.size() <= max)
+        {
+            page.chunks.push(newest.clone());
+            return true;
+        }
         let reaches = self.chunks.front().is_some_and(|oldest| oldest.first <= after.plus(1));
         if reaches {
             let from = self.chunks.partition_point(|chunk| chunk.last() <= after);
@@ -163,9 +172,9 @@ impl Follower {
         Self { tail, place: None }
     }
 
-    /// Waits until there is something to be found behind `after`; records are added to `page`, at most about `max` bytes. Cancel safe.
-    pub async fn next(&mut self, after: Cursor, max: usize, page: &mut Page) -> Found {
-        self.wait_for(|Inner { head, window, .. }| {
+    /// What is to be found behind `after`, once there is anything; records are added to `page`, at most about `max` bytes.
+    pub fn poll(&mut self, cx: &mut Context<'_>, after: Cursor, max: usize, page: &mut Page) -> Poll<Found> {
+        self.look(cx, |Inner { head, window, .. }| {
             if head.last > after {
                 let reaches = window.read(after, max, page);
                 let end = head.closed && page.last() == Some(head.last);
@@ -177,26 +186,23 @@ impl Follower {
                 _ => None,
             }
         })
-        .await
     }
 
     /// Waits until the log is closed, or no longer written here.
     pub async fn ended(&mut self) {
-        self.wait_for(|Inner { head, .. }| (head.closed || head.lost).then_some(())).await;
+        poll_fn(|cx| self.look(cx, |Inner { head, .. }| (head.closed || head.lost).then_some(()))).await;
     }
 
-    async fn wait_for<T>(&mut self, mut look: impl FnMut(&Inner) -> Option<T>) -> T {
-        poll_fn(|cx| {
-            let mut inner = self.tail.lock();
-            match look(&inner) {
-                Some(found) => Poll::Ready(found),
-                None => {
-                    self.place = Some(inner.waiting.enter(self.place, cx.waker()));
-                    Poll::Pending
-                }
+    /// Looks, and is woken by the next change if it did not find what it looks for.
+    fn look<T>(&mut self, cx: &mut Context<'_>, find: impl FnOnce(&Inner) -> Option<T>) -> Poll<T> {
+        let mut inner = self.tail.lock();
+        match find(&inner) {
+            Some(found) => Poll::Ready(found),
+            None => {
+                self.place = Some(inner.waiting.enter(self.place, cx.waker()));
+                Poll::Pending
             }
-        })
-        .await
+        }
     }
 }
 
@@ -267,7 +273,8 @@ impl Waiting {
     /// All of them; the next round begins.
     fn take(&mut self) -> (Option<Waker>, Vec<Option<Waker>>) {
         self.round += 1;
-        (self.first.take(), std::mem::take(&mut self.others))
+        let others = if self.others.is_empty() { Vec::new() } else { std::mem::take(&mut self.others) };
+        (self.first.take(), others)
     }
 
     /// The room of a round before, which is not to be asked for once a token.
@@ -280,9 +287,8 @@ impl Waiting {
 #[cfg(test)]
 mod tests {
     use std::{
-        pin::pin,
         sync::atomic::{AtomicUsize, Ordering::SeqCst},
-        task::{Context, Wake},
+        task::Wake,
     };
 
     use super::*;
@@ -306,8 +312,7 @@ mod tests {
     fn finds(follower: &mut Follower, after: u64, woken: &Arc<Woken>) -> bool {
         let waker = Waker::from(woken.clone());
         let mut page = Page::default();
-        let looking = pin!(follower.next(Cursor(after), 1000, &mut page));
-        looking.poll(&mut Context::from_waker(&waker)).is_ready()
+        follower.poll(&mut Context::from_waker(&waker), Cursor(after), 1000, &mut page).is_ready()
     }
 
     fn registered(tail: &Tail) -> usize {

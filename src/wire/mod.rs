@@ -47,7 +47,7 @@ impl Form {
 }
 
 /// Writes events in one form: appends them to a buffer that the caller lends.
-pub trait Frame: Send {
+pub trait Frame: Send + Unpin {
     /// Which one.
     const FORM: Form;
 

@@ -57,12 +57,12 @@ pub fn write_event(
     }
     put_data(out, data);
     if let Some(retry) = retry_ms {
-        out.extend_from_slice(b"retry: ");
+        put(out, b"retry: ");
         put_number(out, retry.into());
-        out.extend_from_slice(b"\n");
+        put(out, b"\n");
     }
     put_id(out, id);
-    out.extend_from_slice(b"\n");
+    put(out, b"\n");
 }
 
 /// The writer, where the form is a choice.
@@ -91,19 +91,25 @@ pub fn begin_event(out: &mut BytesMut, name: Option<&str>) {
         out.reserve(name.len() + FRAMING);
         put_name(out, name);
     }
-    out.extend_from_slice(b"data: ");
+    put(out, b"data: ");
 }
 
 /// Ends an event that was begun so.
 pub fn end_event(out: &mut BytesMut, id: Option<EventId<'_>>) {
-    out.extend_from_slice(b"\n");
+    put(out, b"\n");
     put_id(out, id);
-    out.extend_from_slice(b"\n");
+    put(out, b"\n");
+}
+
+/// Inlined at each of its places, this would be longer than all that is written with it, and most of what a lone token runs through.
+#[inline(never)]
+fn put(out: &mut BytesMut, bytes: &[u8]) {
+    out.extend_from_slice(bytes);
 }
 
 /// Appends a number in digits.
 pub fn put_number(out: &mut BytesMut, n: u64) {
-    out.extend_from_slice(digits(n, &mut [0; 20]));
+    put(out, digits(n, &mut [0; 20]));
 }
 
 /// A number in digits, without the formatting machinery; `u64::MAX` has as many as there is room for.
@@ -122,26 +128,26 @@ pub fn digits(mut n: u64, room: &mut [u8; 20]) -> &[u8] {
 
 fn put_name(out: &mut BytesMut, name: &str) {
     debug_assert!(is_one_line(name), "not a name for an event: {name:?}");
-    out.extend_from_slice(b"event: ");
+    put(out, b"event: ");
     put_one_line(out, name);
-    out.extend_from_slice(b"\n");
+    put(out, b"\n");
 }
 
 /// Appends the line of an id.
 pub fn put_id(out: &mut BytesMut, id: Option<EventId<'_>>) {
     let Some(EventId { prefix, n, within }) = id else { return };
-    out.extend_from_slice(b"id: ");
+    put(out, b"id: ");
     if let Some(prefix) = prefix {
         debug_assert!(prefix.bytes().all(is_id_byte), "not a prefix for an id: {prefix:?}");
-        out.extend_from_slice(prefix.as_bytes());
-        out.extend_from_slice(b"-");
+        put(out, prefix.as_bytes());
+        put(out, b"-");
     }
     put_number(out, n);
     if within > 0 {
-        out.extend_from_slice(b".");
+        put(out, b".");
         put_number(out, within as u64);
     }
-    out.extend_from_slice(b"\n");
+    put(out, b"\n");
 }
 
 fn put_data(out: &mut BytesMut, mut data: &[u8]) {
@@ -155,9 +161,9 @@ fn put_data(out: &mut BytesMut, mut data: &[u8]) {
 
 /// The space is part of the framing: without it a reader would take the first one of the line.
 fn put_data_line(out: &mut BytesMut, line: &[u8]) {
-    out.extend_from_slice(b"data: ");
-    out.extend_from_slice(line);
-    out.extend_from_slice(b"\n");
+    put(out, b"data: ");
+    put(out, line);
+    put(out, b"\n");
 }
 
 fn is_one_line(text: &str) -> bool {
@@ -170,7 +176,7 @@ fn is_id_byte(byte: u8) -> bool {
 
 fn put_one_line(out: &mut BytesMut, text: &str) {
     if is_one_line(text) {
-        out.extend_from_slice(text.as_bytes());
+        put(out, text.as_bytes());
     } else {
         out.extend(text.bytes().filter(|byte| !matches!(byte, b'\r' | b'\n' | 0)));
     }
