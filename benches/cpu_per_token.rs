@@ -4,7 +4,9 @@
 //! Server and proxies run in processes of their own and get the same streams of the same upstream, in turn, in an order that
 //! alternates; what a process used is read from `/proc`. The ratio of each pair is what counts: the machine's mood is in both.
 //! Where a stream has several readers, each token counts once for each of them.
-//! `cargo bench --bench cpu_per_token`; with names behind it (`-- relay ai_sdk`), of those alone.
+//! `cargo bench --bench cpu_per_token`; with names behind it (`-- relay ai_sdk`), of those alone. With `LASTWORD_BESIDE=PATH:PATH`, other
+//! builds of lastword take their turns, too: the one way to see a change that is smaller than the machine's mood. `ROUNDS` is how many
+//! rounds, for the same; 6 where it is not said.
 #![expect(clippy::print_stdout, reason = "it prints a table")]
 
 #[path = "common/chunk.rs"]
@@ -19,7 +21,7 @@ mod proxy;
 mod upstream;
 
 use std::{
-    fs,
+    env, fs,
     io::{BufRead, BufReader, Read},
     iter,
     net::{SocketAddr, TcpListener, TcpStream},
@@ -178,7 +180,7 @@ impl Protocol {
 }
 
 fn main() {
-    let arguments: Vec<_> = std::env::args().collect();
+    let arguments: Vec<_> = env::args().collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     if let [_, role, upstream] = &arguments[..]
         && let Some(proxy) = Proxy::named(role)
@@ -191,7 +193,8 @@ fn main() {
     let ours = Proxy::ALL.map(|proxy| (proxy.name(), Process::proxy(proxy, upstream)));
     let theirs = INSTALLED.into_iter().filter_map(|name| Some((name, Process::installed(name, upstream)?)));
     let proxies: Vec<_> = ours.into_iter().chain(theirs).collect();
-    let others = std::env::var("LASTWORD_BESIDE").unwrap_or_default();
+    let count = env::var("ROUNDS").map_or(6, |count| count.parse().expect("a number of rounds"));
+    let others = env::var("LASTWORD_BESIDE").unwrap_or_default();
     let builds: Vec<_> =
         iter::once(env!("CARGO_BIN_EXE_lastword")).chain(others.split(':').filter(|path| !path.is_empty())).collect();
     let lastwords: Vec<_> = builds.iter().map(|path| Process::lastword(path, upstream)).collect();
@@ -204,7 +207,7 @@ fn main() {
         let cases: Vec<_> = asked.flat_map(|case| (0..builds.len()).map(move |build| (case, build))).collect();
         // All in turn, each time in another order. The proxies are first, and are asked as often as there are readers.
         let all = proxies.len() + cases.len();
-        let mut rounds = vec![vec![0.0; all]; if measure { 6 } else { 1 }];
+        let mut rounds = vec![vec![0.0; all]; if measure { count } else { 1 }];
         for (n, costs) in rounds.iter_mut().enumerate() {
             for turn in (0..all).map(|turn| (turn + n) % all) {
                 costs[turn] = match proxies.get(turn) {
@@ -258,7 +261,7 @@ impl Process {
         command
             .args(["serve", "--listen", "127.0.0.1:0"])
             .env("LASTWORD_STORE__ENGINE", "memory")
-            .current_dir(std::env::temp_dir());
+            .current_dir(env::temp_dir());
         for (name, kind) in [("CHAT", "openai"), ("RESPONSES", "responses"), ("MESSAGES", "anthropic")] {
             command.env(format!("LASTWORD_BACKENDS__{name}__KIND"), kind);
             command.env(format!("LASTWORD_BACKENDS__{name}__BASE_URL"), format!("http://{upstream}/v1"));
@@ -273,7 +276,7 @@ impl Process {
     }
 
     fn proxy(proxy: Proxy, upstream: SocketAddr) -> Self {
-        let mut command = Command::new(std::env::current_exe().expect("this program"));
+        let mut command = Command::new(env::current_exe().expect("this program"));
         command.args([proxy.name(), &upstream.to_string()]);
         let mut child = command.stdout(Stdio::piped()).spawn().expect("this program again");
         let said = child.stdout.take().expect("a pipe");
