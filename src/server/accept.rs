@@ -235,8 +235,8 @@ fn http1(limits: &Limits) -> http1::Builder {
         .max_header_size(MAX_HEAD.into())
         .max_buf_size(MAX_HEAD.into())
         .half_close(false)
-        // One small buffer a write, as frames are: to list pieces for the kernel costs more than to copy them.
-        .writev(false)
+        // A list of pieces a write: what is said again is shared by its readers, and must not be copied for each.
+        .writev(true)
         .keep_alive(true)
         .pipeline_flush(false);
     builder

@@ -22,10 +22,14 @@ struct Stuck(TcpStream);
 
 impl Stuck {
     async fn new(address: SocketAddr, id: &str) -> Self {
+        Self::at(address, &format!("/v1/streams/{id}/events")).await
+    }
+
+    async fn at(address: SocketAddr, path: &str) -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_recv_buffer_size(4096).expect("a small buffer");
         let mut socket = soon(socket.connect(address)).await.expect("a connection");
-        let request = format!("GET /v1/streams/{id}/events HTTP/1.0\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.0\r\n\r\n");
         socket.write_all(request.as_bytes()).await.expect("sent");
         let stuck = Self(socket);
         // Its answer has begun.
@@ -177,6 +181,27 @@ async fn a_stuck_reader_costs_at_most_64_kb() {
     })
     .await;
     assert!(sse::read(&bytes).events.len() > 10);
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_who_are_stuck_at_what_is_told_in_one_piece_hold_no_copy_of_it() {
+    const STUCK: u64 = 20;
+    let lastword = Process::start("127.0.0.1:0", &[("LASTWORD_SERVER__WRITE_TIMEOUT", "5m")]).await;
+    let (at, process) = (At(lastword.address()), lastword.id());
+    let id = at.say(json!({ "text": word(), "repeat": 4000, "delay": "0ms" }), json!({})).await;
+    read_all(at, &id).await;
+    let path = format!("/v1/streams/{id}/events?snapshot=true");
+    // The first has it made, for all.
+    let mut stuck = vec![Stuck::at(at.0, &path).await];
+    let before = settled(at, process).await;
+    while stuck.len() <= STUCK as usize {
+        stuck.push(Stuck::at(at.0, &path).await);
+    }
+    at.metric_is("lastword_readers", STUCK + 1).await;
+    let each = settled(at, process).await.saturating_sub(before) / STUCK;
+    eprintln!("a reader who is stuck within 4 MB costs {each} bytes");
+    assert!(each <= 128 * 1024, "{each} bytes");
 }
 
 /// Streams of a few HTTP/2 connections whose readers give no room, as long as this is held.
