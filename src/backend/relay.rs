@@ -247,6 +247,9 @@ impl Relay {
 }
 
 impl http::Read for RelayDecode {
+    /// An application may say anything behind its answer, and for ever.
+    const IN_ALL: bool = true;
+
     fn feed(&mut self, bytes: &[u8], events: &mut Vec<Event<'static>>) -> Result<(), BackendError> {
         Ok(self.feed(bytes, events)?)
     }

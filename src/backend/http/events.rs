@@ -25,6 +25,9 @@ const AFTER_THE_WHOLE: Duration = Duration::from_secs(5);
 
 /// Makes events of a body's bytes. An error stands after the events before it.
 pub(in crate::backend) trait Read: Unpin {
+    /// Whether all that follows the whole answer has its time in all, and not each event anew.
+    const IN_ALL: bool = false;
+
     /// Takes the next bytes, cut anywhere.
     fn feed(&mut self, bytes: &[u8], events: &mut Vec<Event<'static>>) -> Result<(), BackendError>;
 
@@ -80,7 +83,7 @@ impl<R: Read> Told<R> {
         match self.read.whole() {
             false => self.rest = None,
             // A sign of life is nothing to wait longer for.
-            true if self.rest.is_some() && self.events.is_empty() => {}
+            true if self.rest.is_some() && (R::IN_ALL || self.events.is_empty()) => {}
             true => {
                 let until = Instant::now() + AFTER_THE_WHOLE.min(self.upstream.clocks.silence / 2);
                 self.rest = Some(Box::pin(sleep_until(until)));

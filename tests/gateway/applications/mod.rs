@@ -252,6 +252,27 @@ async fn an_application_that_dies_is_told_in_its_own_words_or_by_a_reset() {
 }
 
 #[tokio::test]
+async fn an_application_that_talks_on_behind_its_whole_answer_has_its_time_in_all() {
+    let mut app = App::start().await;
+    let gateway = TestGateway::with(&app.relay("timeouts = { silence = \"400ms\" }")).await;
+    let whole = "data: {\"type\":\"start\"}\n\ndata: {\"type\":\"finish\"}\n\ndata: [DONE]\n\n";
+    let ping = [Value::Null, json!("data: {\"type\":\"data-ping\"}\n\n")];
+    let parts: Vec<_> = std::iter::once(json!(whole)).chain((0..60_000).flat_map(|_| ping.clone())).collect();
+    let response = post(&gateway, &json!({ "head": AI_SDK, "parts": parts })).await;
+    let id = id_of(&response);
+    let mut body = response.body;
+    let mut pings = 0;
+    // Each ping that is here asks for the next: there is never a silence.
+    while soon(body.next()).await.is_ok() {
+        pings += 1;
+        app.go_on();
+    }
+    assert_eq!(gateway.state(&id).await["status"], "completed");
+    assert!((1..60_000).contains(&pings), "{pings}");
+    soon(app.hung_up()).await;
+}
+
+#[tokio::test]
 async fn stop_reaches_the_application() {
     let mut app = App::start().await;
     let gateway = TestGateway::with(&app.relay("")).await;
