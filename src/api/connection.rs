@@ -19,6 +19,8 @@ use axum::http::request::Parts;
 #[derive(Clone, Debug, Default)]
 pub struct Connection {
     peer: Option<SocketAddr>,
+    /// Over TLS of lastword's own.
+    secure: bool,
     /// Why nothing is answered on it.
     refused: Option<Arc<str>>,
     whole: Arc<Known>,
@@ -34,8 +36,8 @@ struct Known {
 }
 
 impl Connection {
-    pub(crate) fn accepted(peer: SocketAddr, refused: Option<Arc<str>>) -> Self {
-        Self { peer: Some(peer), refused, ..Self::default() }
+    pub(crate) fn accepted(peer: SocketAddr, secure: bool, refused: Option<Arc<str>>) -> Self {
+        Self { peer: Some(peer), secure, refused, ..Self::default() }
     }
 
     /// Why nothing is answered on it, if its address has as much as it may.
@@ -82,6 +84,11 @@ impl Connection {
     /// The other end of the socket: the client, or the proxy in front of us.
     pub fn peer(&self) -> Option<SocketAddr> {
         self.peer
+    }
+
+    /// Whether lastword itself speaks TLS on it.
+    pub fn is_secure(&self) -> bool {
+        self.secure
     }
 }
 

@@ -31,7 +31,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    extract::Request,
+    extract::{MatchedPath, Request},
     http::{HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -112,8 +112,18 @@ impl Api {
     }
 }
 
-/// The routes.
+/// The routes, and before them those of applications. Not one router, since axum says on every response which methods the route of its
+/// path takes, whoever answers.
 pub fn router(api: Arc<Api>) -> Router {
+    Router::new()
+        .fallback_service(routes(api.clone()))
+        .layer(middleware::from_fn_with_state(api.clone(), relay::to_applications))
+        .layer(middleware::from_fn_with_state(api, auth::refuse_foreign_sites))
+        .layer(middleware::from_fn(turn_away))
+}
+
+/// lastword's own.
+fn routes(api: Arc<Api>) -> Router {
     Router::new()
         .route("/v1/streams", post(native::create).get(native::list))
         .route("/v1/streams/{id}", get(native::show).delete(native::remove))
@@ -148,10 +158,16 @@ pub fn router(api: Arc<Api>) -> Router {
         .fallback(no_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(api.clone(), auth::identify))
-        .layer(middleware::from_fn_with_state(api.clone(), relay::to_applications))
-        .layer(middleware::from_fn_with_state(api.clone(), auth::refuse_foreign_sites))
-        .layer(middleware::from_fn(turn_away))
+        .layer(middleware::from_fn(name_route))
         .with_state(api)
+}
+
+/// Says in the request's span which route it takes: never the URL, since a query may hold a credential.
+async fn name_route(request: Request, next: Next) -> Response {
+    if let Some(route) = request.extensions().get::<MatchedPath>() {
+        tracing::Span::current().record("route", route.as_str());
+    }
+    next.run(request).await
 }
 
 /// The same routes, for `/openapi.json`.

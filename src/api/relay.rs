@@ -45,7 +45,9 @@ const NOT_FORWARDED: [HeaderName; 4] = [
     // Events that are packed could not be read.
     header::ACCEPT_ENCODING,
 ];
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// Of an answer's head: what lastword says itself.
 const OURS: [HeaderName; 3] =
     [header::CONTENT_LENGTH, header::CACHE_CONTROL, HeaderName::from_static("x-accel-buffering")];
@@ -168,9 +170,7 @@ async fn asked(api: &Arc<Api>, caller: &Caller, known: Known, parts: Parts, body
     *request.headers_mut() = forwarded(&headers, &relaying);
     // HTTP/2 has the name in the URL.
     let host = uri.authority().and_then(|host| HeaderValue::try_from(host.as_str()).ok());
-    if let Some(host) = headers.get(header::HOST).cloned().or(host) {
-        request.headers_mut().entry(X_FORWARDED_HOST).or_insert(host);
-    }
+    from_whom(request.headers_mut(), headers.get(header::HOST).cloned().or(host), &connection);
     if !whole.bytes.is_empty() {
         request.headers_mut().insert(header::CONTENT_LENGTH, whole.bytes.len().into());
         *request.body_mut() = Some(stream::iter([Ok(whole.bytes.clone())]).boxed());
@@ -290,6 +290,24 @@ fn forwarded(headers: &HeaderMap, relaying: &Relaying) -> HeaderMap {
         }
     }
     along
+}
+
+/// Says for whom it is asked, as proxies do: behind what the one before says of it. How many of them are to be believed, the
+/// application knows.
+fn from_whom(headers: &mut HeaderMap, host: Option<HeaderValue>, connection: &Connection) {
+    if let Some(peer) = connection.peer() {
+        let peer = peer.ip().to_canonical().to_string();
+        let before = headers.get_all(X_FORWARDED_FOR).into_iter().filter_map(|line| line.to_str().ok());
+        let all: Vec<_> = before.chain([&*peer]).collect();
+        if let Ok(all) = HeaderValue::try_from(all.join(", ")) {
+            headers.insert(X_FORWARDED_FOR, all);
+        }
+        let scheme = HeaderValue::from_static(if connection.is_secure() { "https" } else { "http" });
+        headers.entry(X_FORWARDED_PROTO).or_insert(scheme);
+    }
+    if let Some(host) = host {
+        headers.entry(X_FORWARDED_HOST).or_insert(host);
+    }
 }
 
 /// The chat that a request's body names.

@@ -156,7 +156,7 @@ struct Server {
 
 impl Server {
     async fn serve(&self, socket: TcpStream, peer: SocketAddr, refused: Option<Arc<str>>) {
-        let link = Link::new(peer, refused);
+        let link = Link::new(peer, self.tls.is_some(), refused);
         // A token of its own, so that a connection that is woken does not take a lock that all share.
         let drain = self.stop.draining().child_token();
         let first_head = Instant::now() + self.limits.header_timeout;

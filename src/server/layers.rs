@@ -6,7 +6,7 @@ use std::{panic::AssertUnwindSafe, time::Duration};
 
 use axum::{
     Router,
-    extract::{MatchedPath, Request},
+    extract::Request,
     http::{HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -17,7 +17,7 @@ use tower_http::{
     cors::{AllowHeaders, AllowOrigin, Any, CorsLayer},
     request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer},
 };
-use tracing::{Instrument, debug, debug_span, error};
+use tracing::{Instrument, debug, debug_span, error, field};
 
 use crate::api::{X_LASTWORD_DROPPED, X_STREAM_ID, error::Problem, surface::in_its_words};
 
@@ -67,11 +67,10 @@ fn allow(origins: &[String]) -> CorsLayer {
         .max_age(Duration::from_secs(3600))
 }
 
-/// A span a request, at debug, with the route and never the URL: a query may hold a credential.
+/// A span a request, at debug. Its route is known when it is found.
 async fn trace(request: Request, next: Next) -> Response {
-    let route = request.extensions().get::<MatchedPath>().map_or("-", MatchedPath::as_str);
     let id = request.headers().get(X_REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or("-");
-    let span = debug_span!("request", method = %request.method(), route, id);
+    let span = debug_span!("request", method = %request.method(), route = field::Empty, id);
     let answered = async {
         let began = Instant::now();
         let response = next.run(request).await;

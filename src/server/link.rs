@@ -16,9 +16,9 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(peer: SocketAddr, refused: Option<Arc<str>>) -> Arc<Self> {
+    pub(super) fn new(peer: SocketAddr, secure: bool, refused: Option<Arc<str>>) -> Arc<Self> {
         Arc::new(Self {
-            connection: Connection::accepted(peer, refused),
+            connection: Connection::accepted(peer, secure, refused),
             unfinished: AtomicUsize::new(0),
             heard: AtomicBool::new(false),
         })

@@ -174,11 +174,10 @@ async fn what_is_no_answer_goes_through_and_is_not_kept() {
     );
     assert_eq!(response.header("x-stream-id"), None);
     assert_eq!(rest(response.body).await, b"{\"pay\":1}");
-    let broken = post(
-        &gateway,
-        &json!({ "head": "HTTP/1.1 200 OK\r\ncontent-type: text/html", "parts": ["<p>"], "end": "reset" }),
-    )
-    .await;
+    let page = json!({ "head": "HTTP/1.1 200 OK\r\ncontent-type: text/html", "parts": ["<p>"], "end": "reset" });
+    let response = gateway.send("PUT", "/api/chat", &[("content-type", "application/json")], &page.to_string()).await;
+    assert_eq!((response.status, response.header("allow")), (200, None), "what lastword has at this path is not said");
+    let broken = post(&gateway, &page).await;
     let (bytes, ending) = soon(broken.body.rest()).await;
     assert_eq!((&*bytes, ending), (&b"<p>"[..], Ending::Reset));
     assert_eq!(gateway.get("/v1/streams", &[]).await.json().await["streams"], json!([]));
@@ -197,6 +196,7 @@ async fn the_request_goes_on_as_it_came_with_what_is_listed() {
         ("authorization", "Bearer app"),
         ("x-app-tenant", "t"),
         ("x-from", "client"),
+        ("x-forwarded-for", "203.0.113.7"),
         ("connection", "keep-alive, x-hop"),
         ("x-hop", "1"),
         ("accept-encoding", "gzip"),
@@ -216,11 +216,14 @@ async fn the_request_goes_on_as_it_came_with_what_is_listed() {
         "x-app-tenant: t",
         "x-from: lastword",
         "x-forwarded-host: ",
+        "x-forwarded-for: 203.0.113.7, 127.0.0.1\r\n",
+        "x-forwarded-proto: http\r\n",
     ] {
         assert!(all.contains(line), "{line} in {all}");
     }
     assert!(some.contains("cookie: session=1\r\n") && some.contains("x-app-tenant: t"), "{some}");
     assert!(!some.contains("authorization") && !some.contains("x-from"), "{some}");
+    assert!(some.contains("x-forwarded-for: 127.0.0.1\r\n"), "what the client says of it was not asked for: {some}");
 }
 
 #[tokio::test]
