@@ -49,7 +49,7 @@ struct Load {
     every: Duration,
 }
 
-const LOADS: [Load; 4] = [
+const LOADS: [Load; 5] = [
     Load {
         name: "1 token a write, 50/s",
         cases: &ALL,
@@ -60,7 +60,16 @@ const LOADS: [Load; 4] = [
         every: Duration::from_millis(20),
     },
     Load {
-        name: "the same, 100 readers a stream",
+        name: "1 token a write, 400 streams, 67/s",
+        cases: &OF_APPLICATIONS,
+        streams: 400,
+        readers: 1,
+        tokens: 100,
+        together: 1,
+        every: Duration::from_millis(15),
+    },
+    Load {
+        name: "1 token a write, 50/s, 100 readers",
         cases: &OVER_CHAT,
         streams: 2,
         readers: 100,
@@ -122,6 +131,7 @@ const ALL: [Case; 10] = [
     Case { client: Messages, upstream: Messages },
 ];
 const OVER_CHAT: [Case; 4] = [ALL[0], ALL[1], ALL[2], ALL[3]];
+const OF_APPLICATIONS: [Case; 3] = [ALL[0], ALL[4], ALL[5]];
 const OVER_CHAT_AND_RELAYED: [Case; 6] = [ALL[0], ALL[1], ALL[2], ALL[3], ALL[4], ALL[5]];
 
 impl Case {

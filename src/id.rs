@@ -2,8 +2,13 @@
 //!
 //! Everything here is a plain value that can be compared, printed and parsed back. Nothing here knows what a stream holds.
 
-use std::{fmt, str::FromStr};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    str::FromStr,
+};
 
+use rustc_hash::FxBuildHasher;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -33,6 +38,11 @@ impl StreamId {
         Self(Uuid::from_bytes(bytes))
     }
 }
+
+/// Something of each stream. Its hash is quick and has no secret: ids are made here, so nobody can choose such as collide.
+pub(crate) type ById<T> = HashMap<StreamId, T, FxBuildHasher>;
+/// Some streams.
+pub(crate) type Ids = HashSet<StreamId, FxBuildHasher>;
 
 impl fmt::Display for StreamId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

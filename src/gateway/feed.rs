@@ -4,7 +4,6 @@
 //! appends to its stream. It is taken for gone when nothing of it came for a lease.
 
 use std::{
-    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -20,7 +19,7 @@ use super::{Gateway, StoreError};
 use crate::{
     backend::{Backend, BackendError, Clocks, ErrorKind, Events, Once},
     event::{Attempt, Event, Status},
-    id::StreamId,
+    id::{ById, StreamId},
 };
 
 /// How many events may wait for the writer: a producer that is faster than the store waits.
@@ -31,7 +30,7 @@ pub(super) const PROTOCOL: &str = "push";
 
 /// The streams that can be appended to here.
 #[derive(Default)]
-pub(super) struct Feeds(Mutex<HashMap<StreamId, Arc<Feed>>>);
+pub(super) struct Feeds(Mutex<ById<Arc<Feed>>>);
 
 struct Feed {
     events: mpsc::Sender<Vec<Fed>>,
@@ -232,7 +231,7 @@ impl Feed {
 }
 
 impl Feeds {
-    fn all(&self) -> MutexGuard<'_, HashMap<StreamId, Arc<Feed>>> {
+    fn all(&self) -> MutexGuard<'_, ById<Arc<Feed>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -2,7 +2,6 @@
 //! of its answer and one that was cut off can come back for the rest; and at last even so.
 
 use std::{
-    collections::HashMap,
     sync::{Arc, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -11,7 +10,11 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::Gateway;
-use crate::{generation::Live, id::StreamId, store::StoreError};
+use crate::{
+    generation::Live,
+    id::{ById, StreamId},
+    store::StoreError,
+};
 
 /// So long behind its end an answer goes whoever reads it: else a reader that never comes to its end would keep it for ever.
 const AT_MOST: Duration = Duration::from_secs(3600);
@@ -51,7 +54,7 @@ impl Gateway {
         }
     }
 
-    pub(super) fn fading(&self) -> MutexGuard<'_, HashMap<StreamId, Fading>> {
+    pub(super) fn fading(&self) -> MutexGuard<'_, ById<Fading>> {
         self.fading.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

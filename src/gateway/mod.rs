@@ -14,7 +14,7 @@ mod start;
 mod tend;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
@@ -37,7 +37,7 @@ use crate::{
     backend::{BackendError, ErrorKind},
     event::Begin,
     generation::{Live, Stop},
-    id::{Cursor, NodeId, StreamId},
+    id::{ById, Cursor, NodeId, StreamId},
     prompt::Prompt,
     record::{Record, summary::Summary},
     route::{Router, Target},
@@ -103,9 +103,9 @@ pub struct Gateway {
     node: NodeId,
     slots: Arc<Semaphore>,
     quotas: quota::Quotas,
-    running: Mutex<HashMap<StreamId, Arc<Live>>>,
+    running: Mutex<ById<Arc<Live>>>,
     /// Those that have ended, and are to be forgotten.
-    fading: Mutex<HashMap<StreamId, forget::Fading>>,
+    fading: Mutex<ById<forget::Fading>>,
     feeds: feed::Feeds,
     /// The chats in which a request is relayed, and whether it has an answer is not known yet.
     openings: relay::Openings,
@@ -321,7 +321,7 @@ impl Gateway {
         running.or_else(|| self.faded(id))
     }
 
-    fn running(&self) -> MutexGuard<'_, HashMap<StreamId, Arc<Live>>> {
+    fn running(&self) -> MutexGuard<'_, ById<Arc<Live>>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

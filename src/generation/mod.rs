@@ -198,6 +198,8 @@ impl Generation {
             Ok(events) => events,
             Err(stop) => return stop,
         });
+        // A long conversation is not kept for as long as its answer takes.
+        self.prompt = Prompt::default();
         // The child had nothing more when it was asked last, and this is still the same poll of this task: it knows whom to wake.
         let mut asked = false;
         loop {

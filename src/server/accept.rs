@@ -27,7 +27,7 @@ use tracing::{debug, warn};
 
 use super::address::{Addresses, PerAddress};
 use super::answer::Answers;
-use super::drain::{Cuts, Stop};
+use super::drain::Stop;
 use super::io::{Io, Version};
 use super::link::Link;
 use super::stream::Streams;
@@ -163,8 +163,7 @@ impl Server {
         let Ok(mut io) = Io::new(socket, Arc::clone(&link), self.limits.write_timeout) else {
             return;
         };
-        let driver =
-            Driver { link: &link, drain: &drain, abort: self.stop.aborted(), cuts: self.stop.cuts(), first_head };
+        let driver = Driver { link: &link, drain: &drain, stop: &self.stop, first_head };
         let opening = async {
             Ok(match &self.tls {
                 None => (io.version().await?, Socket::Plain(io)),
@@ -246,8 +245,7 @@ fn http1(limits: &Limits) -> http1::Builder {
 struct Driver<'a> {
     link: &'a Link,
     drain: &'a CancellationToken,
-    abort: &'a CancellationToken,
-    cuts: &'a Cuts,
+    stop: &'a Stop,
     first_head: Instant,
 }
 
@@ -261,7 +259,7 @@ impl Driver<'_> {
             if let Poll::Ready(result) = connection.as_mut().poll(cx) {
                 return Poll::Ready(Some(result));
             }
-            if (!known.note(cx) || self.drain.is_cancelled()) && drained.as_mut().poll(cx).is_ready() {
+            if (!known.note(cx) || self.stop.told()) && drained.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(None);
             }
             if let Some(alarm) = &mut first_head
@@ -280,14 +278,14 @@ impl Driver<'_> {
             None => {
                 connection.as_mut().graceful_shutdown();
                 // On HTTP/2 each stream sees to itself.
-                let cut = self.link.connection.comes_back().then(|| self.cuts.next()).flatten();
+                let cut = self.link.connection.comes_back().then(|| self.stop.cuts().next()).flatten();
                 // Boxed: every connection has room for it, and few need it.
                 let mut sleep = cut.map(|at| Box::pin(sleep_until(at)));
                 select! {
                     biased;
                     result = &mut connection => result,
                     () = until(&mut sleep) => return self.link.connection.end(),
-                    () = self.abort.cancelled() => return self.link.connection.end(),
+                    () = self.stop.aborted().cancelled() => return self.link.connection.end(),
                 }
             }
         };

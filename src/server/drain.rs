@@ -4,7 +4,10 @@
 use std::{
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{Acquire, Relaxed, Release},
+        },
     },
     time::Duration,
 };
@@ -20,6 +23,8 @@ const LAST_PART: u32 = 5;
 pub struct Stop {
     graceful: CancellationToken,
     abort: CancellationToken,
+    /// Set before either is cancelled. To look at it costs a connection nothing, where a token has a lock.
+    told: Arc<AtomicBool>,
     cuts: Arc<Cuts>,
 }
 
@@ -27,7 +32,7 @@ impl Default for Stop {
     fn default() -> Self {
         let abort = CancellationToken::new();
         // A child, so that an abort without a drain before it is seen by those who wait for a drain.
-        Self { graceful: abort.child_token(), abort, cuts: Arc::default() }
+        Self { graceful: abort.child_token(), abort, told: Arc::default(), cuts: Arc::default() }
     }
 }
 
@@ -36,17 +41,24 @@ impl Stop {
     /// themselves are reset before this much time is over.
     pub fn drain(&self, within: Duration) {
         self.cuts.begin(within);
+        self.told.store(true, Release);
         self.graceful.cancel();
     }
 
     /// Whatever is left is dropped now; clients in the middle of an answer see a reset.
     pub fn abort(&self) {
+        self.told.store(true, Release);
         self.abort.cancel();
     }
 
     /// Cancelled when the drain begins.
     pub fn draining(&self) -> &CancellationToken {
         &self.graceful
+    }
+
+    /// Whether a drain or an abort has begun.
+    pub(super) fn told(&self) -> bool {
+        self.told.load(Acquire)
     }
 
     /// Cancelled when whatever is left is dropped.

@@ -1,15 +1,15 @@
 //! The closed streams that somebody is still to be told of, in the order in which they ended. Each has a place of its own, which is
 //! not given again while the process runs: so whoever has seen all up to a place need only ask for what is behind it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
-use crate::id::StreamId;
+use crate::id::{ById, StreamId};
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Due {
     order: BTreeMap<u64, StreamId>,
-    places: HashMap<StreamId, u64>,
+    places: ById<u64>,
     /// The last place that was given.
     last: u64,
 }

@@ -1,12 +1,14 @@
 //! Logs in this process's memory: the engine for trying things out, for tests, and for answers that must leave no trace.
 //!
-//! A log's records lie in a few large pieces; small batches are joined once they are many. When the allowed bytes are used up,
-//! the oldest finished logs go. One lock guards each log and one the table of them; neither is held across an await.
+//! When the allowed bytes are used up, the oldest finished logs go. One lock guards each log and one the table of them; neither is
+//! held across an await.
+
+mod log;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -16,21 +18,15 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use bytesize::ByteSize;
 use futures_util::{StreamExt, stream::BoxStream};
-use tokio::{
-    sync::{broadcast, watch},
-    time::Instant,
-};
+use tokio::{sync::broadcast, time::Instant};
 
 use super::{
-    Batch, Chunk, Claim, ClaimKey, ClaimKind, Created, LEASE, Last, Lease, Meta, NewStream, Page, RAISE, Signal, Store,
+    Batch, Claim, ClaimKey, ClaimKind, Created, LEASE, Last, Lease, Meta, NewStream, Page, RAISE, Signal, Store,
     StoreError, due::Due,
 };
-use crate::id::{Cursor, Epoch, NodeId, StreamId};
+use crate::id::{ById, Cursor, Epoch, Ids, NodeId, StreamId};
+use log::{ERASED, Log};
 
-/// Batches that may lie about before they are joined into one piece.
-const LOOSE: usize = 64;
-/// How large a piece that comes of joining may be: a read walks through half of it to find its place.
-const PIECE: usize = 64 * 1024;
 /// How many expired ids are remembered, so that `410` can be told from `404`.
 const TOMBSTONES: usize = 100_000;
 /// How many streams one call of `expire` drops at most.
@@ -49,10 +45,10 @@ pub struct Memory {
 
 #[derive(Default)]
 struct Table {
-    logs: BTreeMap<StreamId, Arc<Log>>,
+    logs: ById<Arc<Log>>,
     owners: HashMap<String, BTreeSet<StreamId>>,
     claims: HashMap<ClaimKey, StreamId>,
-    open: HashSet<StreamId>,
+    open: Ids,
     /// In the order in which they ended.
     finished: BTreeSet<(Instant, StreamId)>,
     /// Those of them that are erased at a time of their own.
@@ -60,28 +56,6 @@ struct Table {
     due: Due,
     tombstones: BTreeSet<StreamId>,
     nodes: HashMap<NodeId, Instant>,
-}
-
-struct Log {
-    new: NewStream,
-    created: Instant,
-    /// The last cursor, and whether it is the end. Sent after the records are there.
-    head: watch::Sender<(Cursor, bool)>,
-    body: Mutex<Body>,
-}
-
-#[derive(Default)]
-struct Body {
-    chunks: Vec<Chunk>,
-    /// How many chunks at the end are batches as they came, and their bytes.
-    loose: usize,
-    loose_bytes: usize,
-    last: Cursor,
-    epoch: Epoch,
-    node: Option<NodeId>,
-    summary: Option<Bytes>,
-    ended: Option<Instant>,
-    bytes: u64,
 }
 
 impl Memory {
@@ -140,21 +114,14 @@ impl Memory {
     /// Appends a batch, for which there is room.
     fn add(&self, log: &Log, at: Cursor, epoch: Epoch, batch: Batch, summary: Option<Bytes>) -> Result<(), StoreError> {
         let size = (batch.size() + summary.as_ref().map_or(0, Bytes::len)) as u64;
-        let (len, closed) = (batch.len(), summary.is_some());
-        let mut body = lock(&log.body);
+        let mut body = log.body();
         if let Some(error) = body.refuses(at, epoch) {
             self.used.fetch_sub(size, Ordering::Relaxed);
             return Err(error);
         }
         body.push(batch, at, size, summary);
         drop(body);
-        // A wake-up walks through eight lists, and here there is hardly ever anybody in them: readers follow the tail. Who comes
-        // while this holds the lock sees the new head when it looks.
-        log.head.send_if_modified(|head| {
-            // Never opens again what an erasure has closed meanwhile.
-            *head = (at.plus(len).before(), head.1 || closed);
-            log.head.receiver_count() > 0
-        });
+        log.news.notify_waiters();
         Ok(())
     }
 
@@ -169,7 +136,7 @@ impl Memory {
         release(&mut table, log, |kind| kind == ClaimKind::Chat || last.release);
         if table.open.remove(&log.new.id) {
             let now = Instant::now();
-            lock(&log.body).ended = Some(now);
+            log.body().ended = Some(now);
             table.finished.insert((now, log.new.id));
             log.new.keep.iter().for_each(|keep| _ = table.fleeting.insert((now + *keep, log.new.id)));
             if log.new.due {
@@ -200,16 +167,16 @@ impl Memory {
         table.open.remove(&id);
         table.due.remove(id);
         release(table, &log, |_| true);
-        let mut body = lock(&log.body);
+        let mut body = log.body();
         if let Some(ended) = body.ended {
             table.finished.remove(&(ended, id));
             log.new.keep.iter().for_each(|keep| _ = table.fleeting.remove(&(ended + *keep, id)));
         }
         // Whoever still writes is told; whoever still reads keeps what it has.
-        body.epoch = Epoch(u64::MAX);
+        body.epoch = ERASED;
         self.used.fetch_sub(body.bytes, Ordering::Relaxed);
         drop(body);
-        log.head.send_modify(|(_, closed)| *closed = true);
+        log.news.notify_waiters();
         true
     }
 }
@@ -229,12 +196,7 @@ impl Store for Memory {
             table.claims.insert(claim.key.clone(), new.id);
         }
         table.owners.entry(new.owner.clone()).or_default().insert(new.id);
-        let log = Log {
-            created: Instant::now(),
-            head: watch::Sender::new((Cursor::START, false)),
-            body: Mutex::new(Body { bytes, ..Body::default() }),
-            new,
-        };
+        let log = Log::new(new, bytes);
         table.open.insert(log.new.id);
         table.logs.insert(log.new.id, Arc::new(log));
         Ok(Created::New)
@@ -261,12 +223,10 @@ impl Store for Memory {
     async fn read(&self, id: StreamId, after: Cursor, max: usize, wait: Option<Duration>) -> Result<Page, StoreError> {
         let log = self.log(id)?;
         if let Some(wait) = wait {
-            let mut head = log.head.subscribe();
-            let news = head.wait_for(|(last, closed)| *last > after || *closed);
-            let _ = tokio::time::timeout(wait, news).await;
+            let _ = tokio::time::timeout(wait, log.reaches(after)).await;
             self.log(id)?; // it may have been erased meanwhile
         }
-        let body = lock(&log.body);
+        let body = log.body();
         let mut page = Page::default();
         let from = body.chunks.partition_point(|chunk| chunk.last() <= after);
         page.fill(&body.chunks[from..], after, max);
@@ -320,9 +280,11 @@ impl Store for Memory {
     async fn lease(&self, id: StreamId, node: NodeId) -> Result<Lease, StoreError> {
         let log = self.log(id)?;
         self.table_mut().nodes.insert(node, Instant::now());
-        let mut body = lock(&log.body);
-        if body.summary.is_some() {
-            return Err(StoreError::Closed);
+        let mut body = log.body();
+        match () {
+            () if body.summary.is_some() => return Err(StoreError::Closed),
+            () if body.epoch == ERASED => return Err(StoreError::Unknown(id)),
+            () => {}
         }
         body.epoch = Epoch(body.epoch.0 + 1);
         body.node = Some(node);
@@ -346,7 +308,7 @@ impl Store for Memory {
     async fn orphans(&self) -> Result<Vec<StreamId>, StoreError> {
         let mut table = self.table_mut();
         table.nodes.retain(|_, heard| heard.elapsed() < LEASE);
-        let orphan = |log: &&Arc<Log>| match lock(&log.body).node {
+        let orphan = |log: &&Arc<Log>| match log.body().node {
             Some(node) => !table.nodes.contains_key(&node),
             None => log.created.elapsed() >= LEASE,
         };
@@ -382,56 +344,6 @@ impl Store for Memory {
     }
 }
 
-impl Log {
-    fn meta(&self) -> Meta {
-        let body = lock(&self.body);
-        Meta {
-            id: self.new.id,
-            owner: self.new.owner.clone(),
-            created_at: self.new.created_at,
-            about: self.new.about.clone(),
-            claims: self.new.claims.clone(),
-            last: body.last,
-            hole: None,
-            summary: body.summary.clone(),
-            bytes: body.bytes,
-        }
-    }
-}
-
-impl Body {
-    fn refuses(&self, at: Cursor, epoch: Epoch) -> Option<StoreError> {
-        let next = self.last.plus(1);
-        match () {
-            () if self.epoch != epoch => Some(StoreError::Fenced),
-            () if self.summary.is_some() => Some(StoreError::Closed),
-            () if at != next => Some(StoreError::Position { at, next }),
-            () => None,
-        }
-    }
-
-    fn push(&mut self, batch: Batch, at: Cursor, size: u64, summary: Option<Bytes>) {
-        self.bytes += size;
-        if !batch.is_empty() {
-            self.last = at.plus(batch.len()).before();
-            self.loose += 1;
-            self.loose_bytes += batch.size();
-            self.chunks.push(batch.at(at));
-        }
-        if self.loose >= LOOSE || self.loose_bytes >= PIECE || summary.is_some() {
-            self.join();
-        }
-        self.summary = summary;
-    }
-
-    fn join(&mut self) {
-        let loose = self.chunks.split_off(self.chunks.len() - self.loose);
-        self.chunks.extend(Chunk::join(&loose));
-        self.chunks.shrink_to_fit();
-        (self.loose, self.loose_bytes) = (0, 0);
-    }
-}
-
 /// Frees those of a log's claims that `which` names and that it still holds.
 fn release(table: &mut Table, log: &Log, which: impl Fn(ClaimKind) -> bool) {
     for claim in log.new.claims.iter().filter(|claim| which(claim.key.kind)) {
@@ -439,9 +351,4 @@ fn release(table: &mut Table, log: &Log, which: impl Fn(ClaimKind) -> bool) {
             table.claims.remove(&claim.key);
         }
     }
-}
-
-/// A panic while a lock was held leaves the data as it was before or after one step of ours, both of which are sound.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

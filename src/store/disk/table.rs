@@ -8,7 +8,7 @@ mod moved;
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap},
 };
 
 use tokio::time::Instant;
@@ -19,7 +19,7 @@ use super::{
     entry::Entry,
 };
 use crate::{
-    id::{Cursor, Epoch, NodeId, StreamId},
+    id::{ById, Cursor, Epoch, Ids, NodeId, StreamId},
     store::{Batch, ClaimKey, ClaimKind, NewStream, StoreError, due::Due},
 };
 
@@ -29,7 +29,7 @@ pub(super) const OVERHEAD: u64 = 1024;
 /// See the module.
 #[derive(Default)]
 pub(super) struct Table {
-    logs: HashMap<StreamId, Entry>,
+    logs: ById<Entry>,
     owners: HashMap<String, BTreeSet<StreamId>>,
     /// Who holds a claim, or that nobody does any more; and the frame that said so.
     claims: HashMap<ClaimKey, (u64, Option<StreamId>)>,
@@ -38,12 +38,12 @@ pub(super) struct Table {
     fleeting_claims: HashMap<ClaimKey, StreamId>,
     /// When those streams that have ended are erased.
     fleeting: BTreeSet<(u64, StreamId)>,
-    gone: HashMap<StreamId, Gone>,
+    gone: ById<Gone>,
     /// Closed streams that somebody is still to be told of, those of the base included.
     pub due: Due,
     /// Those that were told of since the last checkpoint, and the frame that said so.
-    told: HashMap<StreamId, u64>,
-    dirty: HashSet<StreamId>,
+    told: ById<u64>,
+    dirty: Ids,
     nodes: HashMap<NodeId, Instant>,
     /// What all streams count, those of the base included and those that are here alone not.
     pub used: u64,
@@ -144,7 +144,7 @@ impl Table {
     }
 
     /// The streams that were dropped since the last checkpoint.
-    pub(super) fn gone(&self) -> HashSet<StreamId> {
+    pub(super) fn gone(&self) -> Ids {
         self.gone.keys().copied().collect()
     }
 
