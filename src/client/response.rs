@@ -166,6 +166,7 @@ impl Error {
         let timed_out = error.is_timeout();
         let cause = match timed_out {
             true => "the `connect` clock ran out".to_owned(),
+            false if is_untrusted(&error) => format!("{}; {TRUST}", root_cause(&error)),
             false => root_cause(&error),
         };
         let message = match stage {
@@ -175,6 +176,21 @@ impl Error {
         };
         Self { stage, timed_out, message }
     }
+}
+
+/// What to do where a certificate is good, and of an authority that the system does not know.
+const TRUST: &str = "SSL_CERT_FILE=FILE.pem trusts the authorities in that file, in place of the system's";
+
+/// Whether nobody who is trusted has signed the other side's certificate.
+fn is_untrusted(error: &(dyn std::error::Error + 'static)) -> bool {
+    use rustls::{CertificateError::UnknownIssuer, Error::InvalidCertificate};
+    if let Some(InvalidCertificate(UnknownIssuer)) = error.downcast_ref() {
+        return true;
+    }
+    // An I/O error does not name the error that it holds among its sources.
+    let held = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    let held = held.map(|held| held as &(dyn std::error::Error + 'static));
+    held.into_iter().chain(error.source()).any(is_untrusted)
 }
 
 /// The innermost error says what happened; those around it say where, which the caller knows better.

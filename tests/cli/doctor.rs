@@ -143,6 +143,27 @@ fn a_server_with_nothing_in_between_is_well_and_nothing_is_left_on_it() {
 }
 
 #[test]
+fn a_certificate_that_only_this_machine_shall_trust_is_told_how_to_trust() {
+    let folder = tempfile::tempdir().unwrap();
+    let (certificate, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let arguments = config(folder.path(), "");
+    let file = folder.path().join("lastword.toml");
+    let more = format!("[server]\ntls_cert = {certificate:?}\ntls_key = {key:?}\n");
+    let text = std::fs::read_to_string(&file).unwrap().replace("[server]\n", &more);
+    std::fs::write(&file, text).unwrap();
+    let server = Serving::start(arguments, &[]);
+    let url = format!("https://localhost:{}", server.address.rsplit_once(':').unwrap().1);
+    let said = only(&doctor(&url, &[]), &[("reached", "fail")]);
+    assert!(said.contains("SSL_CERT_FILE=FILE.pem trusts"), "{said}");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lastword"));
+    command.args(["doctor", &url, "--json", "--patience", "600ms"]).env_clear().env("SSL_CERT_FILE", &certificate);
+    only(&command.output().unwrap(), &[("silence", "note"), ("http/2", "ok")]);
+}
+
+#[test]
 fn each_thing_in_the_way_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let server = serving(folder.path());

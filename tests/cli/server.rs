@@ -36,7 +36,7 @@ impl Serving {
             assert_ne!(log.read_line(&mut line).unwrap(), 0, "it does not start: {said}");
             said.push_str(line.split_once(": ").map_or(&*line, |(_, message)| message));
         }
-        let address = said.trim_end().rsplit_once("listening on http://").unwrap().1.to_owned();
+        let address = said.trim_end().rsplit_once("://").unwrap().1.to_owned();
         // So that it can go on to log.
         thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
         Self { child, said, address }
