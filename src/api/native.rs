@@ -8,7 +8,7 @@ use axum::{
     Json,
     body::Body,
     extract::{Query, State, rejection::QueryRejection},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use bytes::{Bytes, BytesMut};
@@ -113,16 +113,30 @@ pub(super) async fn events(
 
 /// `HEAD /v1/streams/{id}/events`: whether there is something to read. Nobody is attached.
 #[utoipa::path(head, path = "/v1/streams/{id}/events", tag = "streams", operation_id = "has_events", summary = "Is there something to read?",
-    params(words::Id),
+    params(words::Id, words::Form),
     responses((status = 200, description = "There is"), (status = 404, description = "There is not"), (status = "default", description = "It cannot be told")))]
 pub(super) async fn events_head(
     State(api): State<Arc<Api>>,
     caller: Caller,
     Named(id): Named,
+    query: Result<Query<Words>, QueryRejection>,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    let Query(query) = query?;
+    let format = wishes(&headers, &query)?.format;
     api.gateway.stream(caller.owner(), id).await?;
+    let form = match format {
+        Some(Format::Ndjson) => Form::Ndjson,
+        Some(Format::Text) => Form::Text,
+        _ => Form::Sse,
+    };
     // Of unknown length, as the events are: an empty body would be announced with a length.
-    Ok(events::head(StatusCode::OK, id, Form::Sse, Body::from_stream(stream::empty::<Result<Bytes, Infallible>>())))
+    let nothing = Body::from_stream(stream::empty::<Result<Bytes, Infallible>>());
+    let mut response = events::head(StatusCode::OK, id, form, nothing);
+    if format == Some(Format::Json) {
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    Ok(response)
 }
 
 /// `GET /v1/streams/{id}`: the state, with all that was said so far. To a client that asks for events, or says what it has seen of them,

@@ -245,9 +245,15 @@ async fn head_attaches_nobody() {
     let body = json!({ "prompt": "x", "model": "mock/words", "on_disconnect": "cancel", "backend_options": { "delay": "0ms", "text": "one two three", "fault": stalls()["fault"] } });
     let id = gateway.create(&body).await;
     said(&gateway, &id, "one two").await;
-    for _ in 0..20 {
-        let response = gateway.send("HEAD", &format!("/v1/streams/{id}/events"), &[], "").await;
-        assert_eq!(response.status, 200);
+    for (format, kind) in [
+        ("", "text/event-stream"),
+        ("?format=chat", "text/event-stream"),
+        ("?format=ndjson", "application/x-ndjson"),
+        ("?format=text", "text/plain; charset=utf-8"),
+        ("?format=json", "application/json"),
+    ] {
+        let response = gateway.send("HEAD", &format!("/v1/streams/{id}/events{format}"), &[], "").await;
+        assert_eq!((response.status, response.header("content-type")), (200, Some(kind)));
         assert_eq!(gateway.state(&id).await["status"], "running");
     }
     // A reader that leaves does stop it.
