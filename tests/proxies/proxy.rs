@@ -136,9 +136,7 @@ impl Setup {
                 assert!(taken, "{} did not start ({status}): {said}", self.name());
                 return None;
             }
-            // A socket that asks for a port where nobody listens may be given just this one, and then it is its own peer.
-            let other = |socket: &TcpStream| socket.local_addr().ok() != socket.peer_addr().ok();
-            if TcpStream::connect(address).await.as_ref().is_ok_and(other) {
+            if is_taken(address).await {
                 return Some(child);
             }
             let said = || fs::read_to_string(&log).unwrap_or_default();
@@ -158,6 +156,10 @@ impl Proxy {
     pub(crate) async fn killed_and_started_again(&mut self) {
         kill(&self.child);
         self.child.wait().await.expect("it was running");
+        // Its own children have the port, too, until they are gone.
+        while is_taken(self.address).await {
+            sleep(Duration::from_millis(1)).await;
+        }
         self.child = loop {
             if let Some(child) = self.setup.start(self.address, &self.home).await {
                 break child;
@@ -170,6 +172,13 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         kill(&self.child);
     }
+}
+
+/// Whether somebody listens there.
+async fn is_taken(address: SocketAddr) -> bool {
+    // A socket that asks for a port where nobody listens may be given just this one, and then it is its own peer.
+    let other = |socket: &TcpStream| socket.local_addr().ok() != socket.peer_addr().ok();
+    TcpStream::connect(address).await.as_ref().is_ok_and(other)
 }
 
 /// With the processes that it started itself, which are its group.
