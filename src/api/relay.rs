@@ -329,3 +329,34 @@ impl std::convert::From<RelayError> for Problem {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_client_stands_behind_those_before_it_and_what_they_say_of_the_rest_stays() {
+        let connection = Connection::accepted("[::ffff:192.0.2.1]:9".parse().expect("an address"), true, None);
+        let host = Some(HeaderValue::from_static("chat.example"));
+        let told = |headers: &HeaderMap| {
+            [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST].map(|name| {
+                let all: Vec<_> = headers.get_all(name).iter().map(|value| value.to_str().expect("text")).collect();
+                all.join("|")
+            })
+        };
+        let mut headers = HeaderMap::new();
+        from_whom(&mut headers, host.clone(), &connection);
+        assert_eq!(told(&headers), ["192.0.2.1", "https", "chat.example"]);
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            (X_FORWARDED_FOR, "1.1.1.1"),
+            (X_FORWARDED_FOR, "2.2.2.2"),
+            (X_FORWARDED_PROTO, "http"),
+            (X_FORWARDED_HOST, "a"),
+        ] {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        from_whom(&mut headers, host, &connection);
+        assert_eq!(told(&headers), ["1.1.1.1, 2.2.2.2, 192.0.2.1", "http", "a"]);
+    }
+}

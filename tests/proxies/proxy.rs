@@ -157,7 +157,9 @@ impl Proxy {
         kill(&self.child);
         self.child.wait().await.expect("it was running");
         // Its own children have the port, too, until they are gone.
+        let since = Instant::now();
         while is_taken(self.address).await {
+            assert!(since.elapsed() < LONG, "{} is killed, and its port is not free", self.setup.name());
             sleep(Duration::from_millis(1)).await;
         }
         self.child = loop {
